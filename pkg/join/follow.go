@@ -50,8 +50,8 @@ type Follower struct {
 	// renewing holds one token when the servers have other CAs.
 	renewing chan struct{}
 
-	// asked says whether names and addresses were asked for since the start;
-	// renew alone uses it.
+	// asked says whether a server was asked since the start, and has issued
+	// names and addresses if they were others; renew alone uses it.
 	asked bool
 
 	changing sync.Mutex // held while a change is kept and told
@@ -176,6 +176,8 @@ func (f *Follower) ask(ctx context.Context, certificates bool) error {
 	if err != nil {
 		return err
 	}
+	// At the start the node's other components are just reading their keys.
+	j.keepKeys = !f.asked
 	var errs []error
 	for _, server := range f.servers() {
 		cluster, err := f.askOne(ctx, j, server, certificates)

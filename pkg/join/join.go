@@ -146,6 +146,7 @@ type joiner struct {
 	password string
 	log      *logrus.Entry
 	warned   bool // that the CA is not pinned
+	keepKeys bool // certificates are asked for the keys that are there
 }
 
 func newJoiner(cfg Config, log *logrus.Entry) (*joiner, error) {
@@ -238,7 +239,7 @@ func (j *joiner) joinBy(ctx context.Context, server string) (protocol.ClusterCon
 
 // certify has certificates issued and installs them.
 func (j *joiner) certify(ctx context.Context, c *client, server string) (protocol.ClusterConfig, error) {
-	keys, requests, err := pki.NewNodeKeys(j.cfg.node())
+	keys, requests, err := pki.NewNodeKeys(j.cfg.node(), j.keepKeys)
 	if err != nil {
 		return protocol.ClusterConfig{}, err
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/skiff-k8s/skiff/pkg/layout"
 )
 
-// NodeKeys are fresh keys of a node whose certificates somebody else issues.
-// They never leave the machine.
+// NodeKeys are the keys of a node whose certificates somebody else issues. They
+// never leave the machine.
 type NodeKeys struct {
 	cfg  NodeConfig
 	keys [4][]byte // PEM, in the order of NodeSet
@@ -25,13 +25,20 @@ type NodeKeys struct {
 
 // NewNodeKeys makes keys and the signing requests to go with them. Nothing is
 // written before Install.
-func NewNodeKeys(cfg NodeConfig) (*NodeKeys, NodeSet, error) {
+//
+// With keep, keys that are there and belong to their certificates are used
+// again: programs that start meanwhile, the kubelet among them, read
+// certificate and key one after the other and end over a pair that does not
+// match.
+func NewNodeKeys(cfg NodeConfig, keep bool) (*NodeKeys, NodeSet, error) {
 	serving := cfg.agentServingLeaf()
 	_, kubelet, proxy, nodeAgent := NodeLeaves(cfg.Name)
 	k := &NodeKeys{cfg: cfg}
+	pairs := nodePairs(cfg.Layout)
 	var requests [4]string
 	for i, spec := range []Leaf{serving, kubelet, proxy, nodeAgent} {
-		key, keyPEM, err := newKey()
+		p, reason := readSwapped(pairs[i])
+		key, keyPEM, err := keyOf(pairs[i], p, keep && reason == "")
 		if err != nil {
 			return nil, NodeSet{}, err
 		}
@@ -47,6 +54,12 @@ func NewNodeKeys(cfg NodeConfig) (*NodeKeys, NodeSet, error) {
 		requests[i] = string(pem.EncodeToMemory(&pem.Block{Type: blockRequest, Bytes: der}))
 	}
 	return k, NodeSet{Serving: requests[0], Kubelet: requests[1], Proxy: requests[2], NodeAgent: requests[3]}, nil
+}
+
+// nodePairs are the files of a node's certificates, in the order of NodeSet.
+func nodePairs(l layout.Layout) [4]CertKey {
+	files := NodeFilesOf(l)
+	return [4]CertKey{files.Serving, files.Kubelet, files.Proxy, files.NodeAgent}
 }
 
 // agentServingLeaf is the kubelet's where it is no server's: localhost is left
@@ -72,7 +85,7 @@ func (k *NodeKeys) Install(certs NodeSet, serverCA, clientCA string) error {
 		return err
 	}
 	files := NodeFilesOf(l)
-	pairs := []CertKey{files.Serving, files.Kubelet, files.Proxy, files.NodeAgent}
+	pairs := nodePairs(l)
 	issued := []string{certs.Serving, certs.Kubelet, certs.Proxy, certs.NodeAgent}
 	for i := range pairs {
 		if _, err := tls.X509KeyPair([]byte(issued[i]), k.keys[i]); err != nil {

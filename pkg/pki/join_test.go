@@ -55,7 +55,7 @@ func issue(t *testing.T, a *Authorities, node string, set NodeSet, now time.Time
 
 func installed(t *testing.T, a *Authorities, cfg NodeConfig, now time.Time) {
 	t.Helper()
-	keys, set, err := NewNodeKeys(cfg)
+	keys, set, err := NewNodeKeys(cfg, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,11 +101,11 @@ func TestANodeThatJoinedHasTheFilesOfAnEmbeddedOne(t *testing.T) {
 func TestCertificatesForOtherKeysAreNotInstalled(t *testing.T) {
 	a := ensure(t, testConfig(t), birthday).Authorities
 	cfg := nodeConfig(t)
-	_, others, err := NewNodeKeys(cfg)
+	_, others, err := NewNodeKeys(cfg, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, _, err := NewNodeKeys(cfg)
+	keys, _, err := NewNodeKeys(cfg, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,13 +117,77 @@ func TestCertificatesForOtherKeysAreNotInstalled(t *testing.T) {
 	}
 }
 
+// TestKeysThatAreKeptMatchAtAnyMoment reads as the kubelet does when it starts:
+// first one file, then the other.
+func TestKeysThatAreKeptMatchAtAnyMoment(t *testing.T) {
+	a := ensure(t, testConfig(t), birthday).Authorities
+	cfg := nodeConfig(t)
+	installed(t, a, cfg, birthday)
+	files := NodeFilesOf(cfg.Layout).Serving
+	stop, read := make(chan struct{}), make(chan error)
+	go func() {
+		defer close(read)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := tls.LoadX509KeyPair(files.Cert, files.Key); err != nil {
+				read <- err
+				return
+			}
+		}
+	}()
+	before := readCert(t, files.Cert)
+	for range 50 {
+		keys, set, err := NewNodeKeys(cfg, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := keys.Install(issue(t, a, cfg.Name, set, birthday), string(a.Server.Bundle), string(a.Client.Bundle)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+	if after := readCert(t, files.Cert); after.SerialNumber.Cmp(before.SerialNumber) == 0 {
+		t.Error("no certificate was issued anew")
+	}
+}
+
+func TestAKeyThatIsNoUseIsNotKept(t *testing.T) {
+	a := ensure(t, testConfig(t), birthday).Authorities
+	cfg := nodeConfig(t)
+	installed(t, a, cfg, birthday)
+	files := NodeFilesOf(cfg.Layout)
+	write(t, files.Serving.Key, []byte("damaged"))
+	lost, err := os.ReadFile(files.Kubelet.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, files.Proxy.Key, lost) // another certificate's
+	keys, set, err := NewNodeKeys(cfg, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Install(issue(t, a, cfg.Name, set, birthday), string(a.Server.Bundle), string(a.Client.Bundle)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadNode(cfg.Layout, cfg.Name); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestARenewalThatIsCutShortLosesNothing stops between any two steps.
 func TestARenewalThatIsCutShortLosesNothing(t *testing.T) {
 	a := ensure(t, testConfig(t), birthday).Authorities
 	for steps := range 4 {
 		cfg := nodeConfig(t)
 		installed(t, a, cfg, birthday)
-		keys, set, err := NewNodeKeys(cfg)
+		keys, set, err := NewNodeKeys(cfg, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +221,7 @@ func TestARenewalThatIsCutShortLosesNothing(t *testing.T) {
 }
 
 func FuzzParseRequest(f *testing.F) {
-	_, set, err := NewNodeKeys(NodeConfig{Name: "edge"})
+	_, set, err := NewNodeKeys(NodeConfig{Name: "edge"}, false)
 	if err != nil {
 		f.Fatal(err)
 	}

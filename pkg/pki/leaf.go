@@ -96,10 +96,17 @@ func keepLeaf(ca *Authority, spec Leaf, files CertKey, now time.Time, anew bool,
 	if reason == "" {
 		reason = p.unfit(ca, spec, now)
 	}
+	// A machine may get an address just when the kubelet starts, which reads
+	// certificate and key one after the other and ends over a pair that does
+	// not match: for other names the key stays.
+	keep := false
+	if reason == "" {
+		reason, keep = p.misnamed(spec), true
+	}
 	if reason == "" {
 		return p, nil
 	}
-	key, keyPEM, err := newKey()
+	key, keyPEM, err := keyOf(files, p, keep)
 	if err != nil {
 		return pair{}, err
 	}
@@ -116,6 +123,16 @@ func keepLeaf(ca *Authority, spec Leaf, files CertKey, now time.Time, anew bool,
 	}
 	made.leaf(spec.CommonName, files.Cert, reason, certs[0].NotAfter)
 	return pair{cert: certs[0], certPEM: certPEM, keyPEM: keyPEM}, nil
+}
+
+// keyOf is the key of a pair that was read, if it is to be kept, or a new one.
+func keyOf(files CertKey, p pair, keep bool) (crypto.Signer, []byte, error) {
+	if keep {
+		if keys, err := parseKeys(files.Key, p.keyPEM); err == nil {
+			return keys[0], p.keyPEM, nil
+		}
+	}
+	return newKey()
 }
 
 // readLeaf reads a pair. Whatever is wrong with it is a reason to issue it
@@ -145,7 +162,19 @@ func readLeaf(files CertKey) (p pair, reason string) {
 	return p, ""
 }
 
-// unfit says why a certificate has to be replaced, or nothing.
+// misnamed says which names or addresses a certificate lacks or has too many,
+// or nothing.
+func (p pair) misnamed(spec Leaf) string {
+	switch c := p.cert; {
+	case !slices.Equal(c.DNSNames, spec.DNSNames):
+		return fmt.Sprintf("its names were %v, to be %v", c.DNSNames, spec.DNSNames)
+	case !slices.Equal(addrs(c.IPAddresses), spec.IPs):
+		return fmt.Sprintf("its addresses were %v, to be %v", c.IPAddresses, spec.IPs)
+	}
+	return ""
+}
+
+// unfit says why a certificate has to be replaced with its key, or nothing.
 func (p pair) unfit(ca *Authority, spec Leaf, now time.Time) string {
 	c := p.cert
 	switch {
@@ -157,10 +186,6 @@ func (p pair) unfit(ca *Authority, spec Leaf, now time.Time) string {
 		return fmt.Sprintf("its subject was %q", c.Subject)
 	case !slices.Equal(c.ExtKeyUsage, spec.usages()):
 		return "its usage changed"
-	case !slices.Equal(c.DNSNames, spec.DNSNames):
-		return fmt.Sprintf("its names were %v, to be %v", c.DNSNames, spec.DNSNames)
-	case !slices.Equal(addrs(c.IPAddresses), spec.IPs):
-		return fmt.Sprintf("its addresses were %v, to be %v", c.IPAddresses, spec.IPs)
 	case now.Before(c.NotBefore):
 		return "it was made by a clock ahead of this one, valid only from " + c.NotBefore.Format(time.RFC3339)
 	case !now.Before(renewAt(c)) && ca.leafEnd(now).After(c.NotAfter):

@@ -111,14 +111,19 @@ func TestTheRenewerFollowsAddresses(t *testing.T) {
 	cfg := testConfig(t)
 	r, c, certs := startRenewer(t, cfg)
 	<-c.waits
+	serving := NodeFilesOf(cfg.Node.Layout).Serving
+	key := readCert(t, serving.Cert).PublicKey
 	moved := []netip.Addr{netip.MustParseAddr("192.0.2.200")}
 	r.SetAddresses(Addresses{Server: moved, Node: moved})
 	<-c.waits // asleep again, so the work is done
 	if err := servedCert(t, certs.Serving).VerifyHostname("192.0.2.200"); err != nil {
 		t.Error(err)
 	}
-	if err := readCert(t, NodeFilesOf(cfg.Node.Layout).Serving.Cert).VerifyHostname("192.0.2.200"); err != nil {
+	if err := readCert(t, serving.Cert).VerifyHostname("192.0.2.200"); err != nil {
 		t.Error(err)
+	}
+	if !publicEqual(readCert(t, serving.Cert).PublicKey, key) {
+		t.Error("it got another key, which a kubelet that is just starting may read with the old certificate")
 	}
 	if len(cfg.Server.Addresses) != 1 || cfg.Server.Addresses[0] != netip.MustParseAddr("192.0.2.7") {
 		t.Error("the caller's configuration was changed")

@@ -237,7 +237,7 @@ func (m *machine) password(t *testing.T) string {
 // request is what the machine would ask for.
 func (m *machine) request(t *testing.T) protocol.NodeRequest {
 	t.Helper()
-	_, set, err := pki.NewNodeKeys(pki.NodeConfig{Layout: m.cfg.Layout, Name: m.cfg.NodeName, Names: m.cfg.Names, Addresses: m.cfg.Addresses})
+	_, set, err := pki.NewNodeKeys(pki.NodeConfig{Layout: m.cfg.Layout, Name: m.cfg.NodeName, Names: m.cfg.Names, Addresses: m.cfg.Addresses}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
