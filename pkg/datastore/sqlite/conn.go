@@ -24,9 +24,16 @@ type conn struct {
 	ran   *atomic.Uint64 // counts statements, unless nil
 }
 
-// openConn opens the database file at path and applies the pragmas in order.
+// ownVFS is SQLite's for a database that one process has for itself: the index
+// of the write-ahead log is in memory, not in a file of which each commit
+// changes five pages, and the file is locked against other processes as long
+// as it is open. See https://www.sqlite.org/vfs.html#standard_unix_vfses.
+const ownVFS = "vfs=unix-excl"
+
+// openConn opens the database file at path, which no other process may have
+// open, and applies the pragmas in order.
 func openConn(path string, pragmas ...string) (*conn, error) {
-	return dial(url.URL{Scheme: "file", Path: path}, pragmas)
+	return dial(url.URL{Scheme: "file", Path: path, RawQuery: ownVFS}, pragmas)
 }
 
 // openReadOnly opens the file for looking only: it changes neither the file nor

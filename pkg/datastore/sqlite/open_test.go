@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -221,7 +223,7 @@ func TestNobodyElseCanReadTheFiles(t *testing.T) {
 		want := map[string]fs.FileMode{"db": 0o700, "db/state.db": 0o600}
 		if running {
 			want["run"], want["run/kine.sock"] = 0o700, 0o600
-			want["db/state.db-wal"], want["db/state.db-shm"] = 0o600, 0o600
+			want["db/state.db-wal"] = 0o600
 		}
 		for name, mode := range want {
 			info, err := os.Stat(filepath.Join(dir, name))
@@ -233,6 +235,10 @@ func TestNobodyElseCanReadTheFiles(t *testing.T) {
 		}
 	}
 	check(t, true)
+	// The index of the log would be written to the disk with each commit.
+	if _, err := os.Lstat(filepath.Join(dir, "db/state.db-shm")); err == nil {
+		t.Error("the index of the write-ahead log is a file")
+	}
 	if err := d.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -251,6 +257,25 @@ func TestNobodyElseCanReadTheFiles(t *testing.T) {
 		start(t, dir)
 		check(t, true)
 	})
+}
+
+func TestADatabaseThatIsInUseIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := start(t, dir)
+	mustCreate(t, d.Client, "/still", "served")
+	cmd, out := child(t, childOpen, dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(out)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(said), "another process uses it") {
+		t.Errorf("a second process opens it: %s", said)
+	}
+	mustCreate(t, d.Client, "/goes", "on")
 }
 
 func TestTheSocketOfALivingServerIsNotTakenOver(t *testing.T) {
