@@ -36,6 +36,9 @@ type Collector struct {
 	start int
 	// steady holds from then on.
 	steady int
+	// rest holds instead of steady while the process has little to do; 0 is for
+	// none.
+	rest int
 }
 
 // Begin sets the garbage collector of the whole process up for the start in a
@@ -53,7 +56,7 @@ func Begin(profile string, p Process, log *logrus.Entry) Collector {
 	}
 	c := collectors()[profile]
 	debug.SetGCPercent(c.start)
-	log.Debugf("Memory profile %s on a host with %d MiB: garbage may grow to %d %% of what is in use, %d %% during the start", profile, bytes>>20, c.steady, c.start)
+	log.Debugf("Memory profile %s on a host with %d MiB: garbage may grow to %d %% of what is in use, %d %% during the start, %d %% at rest (0 is for as ever)", profile, bytes>>20, c.steady, c.start, c.rest)
 	return c
 }
 
@@ -65,7 +68,8 @@ type trimmer struct {
 
 // New makes the component that ends what only the start needs a few seconds
 // after ready is closed: the collector becomes steady and memory goes back to
-// the system. The component is ready at once.
+// the system. From then on the collector keeps pace with the work. The
+// component is ready at once.
 func New(ready <-chan struct{}, c Collector, log *logrus.Entry) component.Component {
 	return &trimmer{ready: ready, collector: c, log: log}
 }
@@ -88,6 +92,9 @@ func (t *trimmer) Run(ctx context.Context, ready func()) error {
 		t.trim()
 	case <-ctx.Done():
 		return nil
+	}
+	if t.collector.rest > 0 {
+		t.collector.keepPace(ctx)
 	}
 	<-ctx.Done()
 	return nil

@@ -25,8 +25,8 @@ func TestBegin(t *testing.T) {
 		name, profile, variable string
 		want                    int
 	}{
-		{"a profile sets the collector", tiny, "", 50},
-		{"auto takes one that fits", auto, "", 100},
+		{"a profile sets the collector", tiny, "", 40},
+		{"auto takes one that fits", auto, "", 40},
 		{"who sets the variable decides", tiny, "33", 77},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

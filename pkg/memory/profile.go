@@ -16,12 +16,13 @@ const (
 	ordinary = "default"
 )
 
-// collectors has the settings of each profile but auto. 100 is Go's own.
+// collectors has the settings of each profile but auto. 100 is Go's own. What
+// was measured is in docs/adr/0010-memory-after-the-start.md.
 func collectors() map[string]Collector {
 	return map[string]Collector{
-		tiny:     {start: 50, steady: 25},
-		small:    {start: 100, steady: 50},
-		ordinary: {start: 100, steady: 100},
+		tiny:     {start: 40, steady: 25},
+		small:    {start: 40, steady: 50, rest: 50},
+		ordinary: {start: 40, steady: 100, rest: 50},
 	}
 }
 
