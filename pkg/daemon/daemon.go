@@ -21,6 +21,7 @@ import (
 	"github.com/skiff-k8s/skiff/pkg/logging"
 	"github.com/skiff-k8s/skiff/pkg/memory"
 	"github.com/skiff-k8s/skiff/pkg/notify"
+	"github.com/skiff-k8s/skiff/pkg/processors"
 )
 
 // Process is what main knows of the process.
@@ -110,6 +111,7 @@ func Run(ctx context.Context, role Role, proc Process) error {
 	}
 	group := component.NewGroup(a.observe(logs.Events(logs.For("skiff"))), proc.Start, options...)
 	group.Add(memory.New(group.Ready(), collector, logs.For("memory")))
+	group.Add(processors.New(group.Ready(), os.LookupEnv, logs.For("processors")))
 	if err := plan.Wire(group, supervise(group, role, plan, proc, logs)); err != nil {
 		return err
 	}
