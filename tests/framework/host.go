@@ -37,11 +37,12 @@ type Host struct {
 	faults nshost.Faults
 }
 
-// NewHost makes a host that is removed at the end of the test.
-func (s *Suite) NewHost(t testing.TB) *Host {
+// NewHost makes a host that is removed at the end of the test. It sees what is
+// bound, as it is whenever its power goes on.
+func (s *Suite) NewHost(t testing.TB, binds ...nshost.Bind) *Host {
 	t.Helper()
 	s.Require(t)
-	h, err := s.makeHost(t.Context())
+	h, err := s.makeHost(t.Context(), binds...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,12 +67,12 @@ func (s *Suite) NewSharedHost(ctx context.Context) (*Host, error) {
 	return h, nil
 }
 
-func (s *Suite) makeHost(ctx context.Context) (*Host, error) {
+func (s *Suite) makeHost(ctx context.Context, binds ...nshost.Bind) (*Host, error) {
 	n, err := s.makeNetwork(nil)
 	if err != nil {
 		return nil, err
 	}
-	h, err := s.makeHostOn(ctx, n, "")
+	h, err := s.makeHostOn(ctx, n, "", binds...)
 	if err != nil {
 		return nil, errors.Join(err, n.close())
 	}
@@ -80,11 +81,11 @@ func (s *Suite) makeHost(ctx context.Context) (*Host, error) {
 }
 
 // makeHostOn makes a host on a network. Without a name it is called by its id.
-func (s *Suite) makeHostOn(ctx context.Context, n *network, name string) (*Host, error) {
+func (s *Suite) makeHostOn(ctx context.Context, n *network, name string, binds ...nshost.Bind) (*Host, error) {
 	id := fmt.Sprintf("%sh%d", s.run, s.number())
 	host, err := nshost.New(ctx, nshost.Config{
 		ID: id, Hostname: name, Base: s.base, Network: n.Network,
-		Binds: []nshost.Bind{{Source: s.binary, Target: "/usr/local/bin/skiff", ReadOnly: true}},
+		Binds: append([]nshost.Bind{{Source: s.binary, Target: "/usr/local/bin/skiff", ReadOnly: true}}, binds...),
 	})
 	return &Host{Host: host, Names: n.names, suite: s}, err
 }

@@ -221,6 +221,10 @@ func (l *load) create(_ context.Context, id, n int, try func(*corev1.ConfigMap) 
 	return err
 }
 
+// recovery is within what time a cluster that has lost a server works again, as
+// docs/high-availability.md says.
+const recovery = 15 * time.Second
+
 // awaitWork waits until reads and writes that began after a moment have
 // succeeded, and says how long that took.
 func (l *load) awaitWork(t *testing.T, what string, since time.Time) {
@@ -235,7 +239,11 @@ func (l *load) awaitWork(t *testing.T, what string, since time.Time) {
 		}
 		return nil
 	})
-	t.Logf("%s: reads and writes work again after %.1f s", what, time.Since(since).Seconds())
+	took := time.Since(since)
+	if took > recovery {
+		t.Errorf("%s: it took %v until reads and writes worked again, more than %v", what, took, recovery)
+	}
+	t.Logf("%s: reads and writes work again after %.1f s", what, took.Seconds())
 }
 
 // stop ends the clients, reads everything once from each server, and checks all
