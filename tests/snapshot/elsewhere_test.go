@@ -102,6 +102,9 @@ func comesBack(t *testing.T, args []string) {
 	writes.await(t, after[0]+20) // the server goes on
 	writes.end()
 	old.Kubectl(t, "delete", "secret", "precious")
+	late := c.NewHost(t, "late")
+	newcomer := late.StartAgent(t, server)
+	newcomer.AwaitReady(t)
 	file := "/root/" + snap.Name + suffix
 	if err := fresh.CopyIn(t.Context(), old.Path(snap.Location), file); err != nil {
 		t.Fatal(err)
@@ -157,4 +160,8 @@ func comesBack(t *testing.T, args []string) {
 			t.Errorf("no new pod runs on %s", a.Host.Hostname())
 		}
 	}
+
+	// The snapshot knows nothing of it.
+	newcomer.MustStopCleanly(t)
+	late.StartAgentAs(t, second, nil, "--server", server.URL(), "--token", token).AwaitReady(t)
 }
