@@ -133,6 +133,7 @@ func TestThreeServersLoseOneAfterAnother(t *testing.T) {
 	}
 	x.agentKnowsAll(t)
 	x.leaseIsTaken(t)
+	x.addressChanges(t)
 	x.serverIsRemoved(t)
 }
 
@@ -187,6 +188,26 @@ func (x *three) leaseIsTaken(t *testing.T) {
 		t.Errorf("the server ended with the lease:\n%s", x.servers[at].Logs())
 	default:
 	}
+}
+
+// addressChanges gives a server another address while it is stopped. The others
+// find it there: without a third one, they are the majority together.
+func (x *three) addressChanges(t *testing.T) {
+	t.Helper()
+	moved := x.host(1)
+	x.servers[1].MustStopCleanly(t)
+	before := moved.Address()
+	moved.ChangeAddress(t)
+	x.servers[1] = moved.StartServer(t, x.args[1]...)
+	x.awaitWhole(t)
+	if at := endpoints(t, x.host(2)); slices.Contains(at, before.String()) || !slices.Contains(at, moved.Address().String()) {
+		t.Errorf("the API is at %v, and the server that was at %s is at %s", at, before, moved.Address())
+	}
+	x.servers[2].Kill9(t)
+	x.awaitControllers(t, x.host(0), "after-move")
+	x.servers[2] = x.host(2).StartServer(t, x.args[2]...)
+	x.awaitWhole(t)
+	x.agentKnowsAll(t)
 }
 
 // serverIsRemoved deletes the Node of the server that has one.
