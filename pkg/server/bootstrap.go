@@ -7,7 +7,6 @@ import (
 
 	"github.com/skiff-k8s/skiff/pkg/bootstrap"
 	"github.com/skiff-k8s/skiff/pkg/component"
-	"github.com/skiff-k8s/skiff/pkg/config"
 )
 
 // keepBootstrap makes the component that has the datastore and this server hold
@@ -30,7 +29,7 @@ func (p *parts) keepBootstrap(store datastore) component.Component {
 		case outcome == bootstrap.Kept:
 			log.Info("The datastore keeps the cluster's keys, sealed with the server token")
 		}
-		if p.cfg.Datastore.Kind == config.DatastoreExternal {
+		if store.shared {
 			if err := p.noteSettings(ctx, store); err != nil {
 				return err
 			}

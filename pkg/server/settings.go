@@ -11,11 +11,14 @@ import (
 	"github.com/skiff-k8s/skiff/pkg/config"
 )
 
-// settingsKey is where servers on an external datastore say which settings they
-// have of those that all need to have the same: nobody asks them to join.
+// settingsKey is where servers say which settings they have of those that all
+// need to have the same: on an external datastore nobody asks them to join, and
+// none of them is asked when it starts again.
 const settingsKey = "/skiff/settings"
 
-// noteSettings puts this server's settings there, if they are not there.
+// noteSettings puts this server's settings there, if they are not there, and
+// warns of those that were others. It cannot be more: who changes a setting of the
+// whole cluster restarts one server after the other.
 func (p *parts) noteSettings(ctx context.Context, store datastore) error {
 	client, err := store.client()
 	if err != nil {
@@ -34,6 +37,13 @@ func (p *parts) noteSettings(ctx context.Context, store datastore) error {
 	if len(r.Kvs) > 0 {
 		if revision = r.Kvs[0].ModRevision; string(r.Kvs[0].Value) == string(mine) {
 			return nil
+		}
+		var theirs map[string]string
+		if err := json.Unmarshal(r.Kvs[0].Value, &theirs); err != nil {
+			return fmt.Errorf("other servers' settings in the datastore can't be read: %w", err)
+		}
+		if lines := config.Differing(p.cfg.Shared(), theirs); len(lines) > 0 {
+			p.logs.For("bootstrap").Warnf("Settings that all servers of a cluster need to have the same were others at the last start of a server: %s (here is this server): give every server the same ones and restart it", strings.Join(lines, "; "))
 		}
 	}
 	txn := client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(settingsKey), "=", revision)).Then(clientv3.OpPut(settingsKey, string(mine)))

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -219,5 +220,27 @@ func TestCertificatesAndCAsAreReplacedWhileTheClusterRuns(t *testing.T) {
 		if logs := server.Logs() + agent.Logs(); strings.Contains(logs, "PRIVATE KEY") {
 			t.Error("a key is in a log")
 		}
+	})
+	t.Run("all at once, for keys in wrong hands", func(t *testing.T) {
+		one.Exec(t, "cp", "/etc/skiff/kubeconfig.yaml", "/root/old.yaml")
+		old := server.Token(t)
+		one.Exec(t, "skiff", "certificate", "rotate-ca", "--force")
+		if now := server.Token(t); now == old {
+			t.Error("the token names the old CA")
+		}
+		one.Kubectl(t, "get", "nodes")
+		one.KubectlFails(t, nil, "--kubeconfig", "/root/old.yaml", "get", "nodes")
+		framework.Eventually(t, 2*time.Minute, "the running agent says that it does not trust the server", func() error {
+			if !strings.Contains(agent.Logs(), "is not to be trusted") {
+				return errors.New(agent.Logs())
+			}
+			return nil
+		})
+		// As docs/certificates.md says.
+		agent.MustStopCleanly(t)
+		two.Exec(t, "sh", "-c", "rm /var/lib/skiff/agent/*.crt /var/lib/skiff/agent/*.key /var/lib/skiff/agent/cluster.json")
+		begin := time.Now()
+		agent = two.StartAgent(t, server)
+		alive(t, one, agent, begin)
 	})
 }

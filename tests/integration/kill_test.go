@@ -32,35 +32,41 @@ func TestAServerIsKilledAHundredTimes(t *testing.T) {
 }
 
 // TestAServerOutlivesPowerCuts has everything that a server keeps on a disk that
-// forgets what was not flushed. The first cut is in the server's first seconds.
+// forgets what was not flushed.
 func TestAServerOutlivesPowerCuts(t *testing.T) {
 	t.Parallel()
-	const rounds = 12
 	disk := newForgetfulDisk(t)
 	h := suite.NewHost(t, nshost.Bind{Source: disk.at, Target: "/var/lib/skiff"})
-	var acknowledged []string
-	var token string
-	for round := range rounds {
-		server := h.StartServer(t, "--disable-agent")
-		if round%3 == 0 {
-			<-time.After(rand.N(2 * time.Second)) // a moment of the start, whichever
-			h.PowerOff(t)
-		} else {
-			awaitAnswers(t, h)
-			if told := server.Token(t); token != "" && told != token {
-				t.Fatal("the token is another one than agents were told before the cut")
-			} else {
-				token = told
-			}
-			acknowledged = append(acknowledged, writeUntil(t, h, fmt.Sprint("round-", round), 1+rand.IntN(200), func() { h.PowerOff(t) })...)
-		}
-		disk.cut(t, round)
-		h.PowerOn(t)
+	start := func() *framework.Server { return h.StartServer(t, "--disable-agent") }
+	for round := range 5 { // the first start of all
+		disk.cut(t, h, round, true)
+		start()
+		<-time.After(rand.N(1500 * time.Millisecond)) // a moment of it, whichever
+		disk.cut(t, h, round, false)
+		start()
+		awaitAnswers(t, h)
 	}
-	server := h.StartServer(t, "--disable-agent")
-	awaitAnswers(t, h)
+	// What agents and people were told of holds from now on.
+	told := func() string {
+		return h.Exec(t, "cat", "/var/lib/skiff/server/token", "/var/lib/skiff/server/tls/server-ca.crt", "/etc/skiff/kubeconfig.yaml")
+	}
+	before := told()
+	var acknowledged []string
+	for round := range 8 {
+		acknowledged = append(acknowledged, writeUntil(t, h, fmt.Sprint("round-", round), 1+rand.IntN(200), func() { h.PowerOff(t) })...)
+		disk.cut(t, h, round, false)
+		if round%2 == 0 {
+			start()
+			<-time.After(rand.N(2 * time.Second)) // a moment of the start, whichever
+			disk.cut(t, h, round, false)
+		}
+		start()
+		awaitAnswers(t, h)
+	}
 	missing(t, h, acknowledged)
-	server.MustStopCleanly(t)
+	if told() != before {
+		t.Error("the token, the CA or the kubeconfig is another one than before the cuts")
+	}
 }
 
 // forgetfulDisk is mounted on the machine, for a host to bind.
@@ -89,17 +95,23 @@ func (d *forgetfulDisk) mount(t *testing.T) {
 	}
 }
 
-// cut cuts the power of a disk that nobody uses any more. In every second round
-// nothing is left of what was not flushed, else any part of it.
-func (d *forgetfulDisk) cut(t *testing.T, round int) {
+// cut cuts the power of a host and of its disk, and puts it on again. In every
+// second round nothing is left of what was not flushed, else any part of it, and
+// of an empty disk nothing at all.
+func (d *forgetfulDisk) cut(t *testing.T, h *framework.Host, round int, empty bool) {
 	t.Helper()
+	h.PowerOff(t)
 	if err := d.unmount(); err != nil {
 		t.Fatal(err)
 	}
 	seed := rand.Uint64()
 	d.Cut(float64(round%2)/2, rand.New(rand.NewPCG(seed, 0)))
+	if empty {
+		d.Load(nil)
+	}
 	t.Logf("cut %d, seed %d", round, seed)
 	d.mount(t)
+	h.PowerOn(t)
 }
 
 // awaitAnswers waits until the API of a server without a node part is ready.

@@ -238,6 +238,15 @@ func TestServersOnPostgreSQL(t *testing.T) {
 		s.Kill9(t)
 		b.Kubectl(t, "create", "configmap", "alone")
 		second.MustStopCleanly(t)
+		second = start(b, token, "--egress-selector-mode=pod")
+		awaitAPI(t, b)
+		framework.Eventually(t, time.Minute, "a server that is started with another setting says so", func() error {
+			if want := `egress-selector-mode is "agent" there and "pod" here`; !strings.Contains(second.Logs(), want) {
+				return errors.New("it does not say " + want)
+			}
+			return nil
+		})
+		second.MustStopCleanly(t)
 	})
 	t.Run("a snapshot without a server", func(t *testing.T) {
 		said := a.Exec(t, "skiff", "snapshot", "save", "--name=offline", "--datastore-endpoint", endpoint, "--datastore-cafile=/etc/skiff/db-ca.crt")

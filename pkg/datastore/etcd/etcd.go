@@ -65,20 +65,17 @@ func (m *Member) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	e, err := m.start(ctx, name)
+	e, err := m.serve(ctx, name)
+	if err == nil && e != nil && !m.cfg.Alone && m.followAddress(ctx, e) {
+		e, err = m.connectAgain(ctx, e, name)
+	}
 	if err != nil || e == nil {
 		return err
 	}
 	defer e.Close()
-	if err := m.await(ctx, e); err != nil || ctx.Err() != nil {
-		return err
-	}
 	m.server.Store(e.Server)
 	defer m.server.Store(nil)
 	defer m.office.close()
-	if !m.cfg.Alone {
-		m.followAddress(ctx, e)
-	}
 	m.space.startup(ctx, m, e.Server)
 	ready()
 	ticker := time.NewTicker(upkeepInterval)
@@ -97,6 +94,35 @@ func (m *Member) Run(ctx context.Context, ready func()) error {
 			m.space.look(ctx, m, e.Server)
 		}
 	}
+}
+
+// serve starts etcd and waits until it can be used. The result is nil when ctx
+// ends before.
+func (m *Member) serve(ctx context.Context, name string) (*embed.Etcd, error) {
+	e, err := m.start(ctx, name)
+	if err != nil || e == nil {
+		return nil, err
+	}
+	if err := m.await(ctx, e); err != nil || ctx.Err() != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// connectAgain starts etcd again when the others have learnt this server's new
+// address. Their last attempts at the old one fail after connections to the new
+// one were made, and they take a member for unreachable then until it connects
+// again: they would refuse to change the list of members.
+func (m *Member) connectAgain(ctx context.Context, e *embed.Etcd, name string) (*embed.Etcd, error) {
+	select {
+	case <-ctx.Done():
+		e.Close()
+		return nil, nil
+	case <-time.After(dialTimeout):
+	}
+	e.Close()
+	return m.serve(ctx, name)
 }
 
 // start starts etcd. A member that joins needs another one for that, and waits

@@ -121,8 +121,8 @@ func (m *Member) promote(ctx context.Context, s *etcdserver.EtcdServer) {
 }
 
 // followAddress tells the others when this server has another address than
-// when it joined.
-func (m *Member) followAddress(ctx context.Context, e *embed.Etcd) {
+// when it joined, and says whether there are any who know now.
+func (m *Member) followAddress(ctx context.Context, e *embed.Etcd) bool {
 	want := PeerURL(m.cfg.Address)
 	s := e.Server
 	var self *membership.Member
@@ -132,7 +132,7 @@ func (m *Member) followAddress(ctx context.Context, e *embed.Etcd) {
 		}
 	}
 	if self == nil || slices.Equal(self.PeerURLs, []string{want}) {
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
@@ -140,9 +140,10 @@ func (m *Member) followAddress(ctx context.Context, e *embed.Etcd) {
 	changed.PeerURLs = []string{want}
 	if _, err := s.UpdateMember(ctx, changed); err != nil {
 		m.log.WithError(err).Warnf("The other servers could not be told that this one is at %s now; the next start tries again", want)
-		return
+		return false
 	}
 	m.log.Infof("The other servers know now that this one is at %s", want)
+	return len(cluster(s).Members()) > 1
 }
 
 // Remove takes the members of a node off the list. It refuses to take this

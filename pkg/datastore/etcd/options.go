@@ -32,6 +32,9 @@ const (
 	// SD card that stalls for a second would cost the leader its office.
 	heartbeat = 250  // ms
 	election  = 2500 // ms
+	// dialTimeout is how long a member tries to reach another one, and some: a
+	// second more than an election, by etcd's ServerConfig.PeerDialTimeout.
+	dialTimeout = (election + 1000 + 500) * time.Millisecond
 	// quota is how large the database may grow, etcd's own default.
 	quota = 2 << 30
 )
