@@ -17,11 +17,12 @@ const (
 )
 
 // collectors has the settings of each profile but auto. 100 is Go's own. What
-// was measured is in docs/adr/0010-memory-after-the-start.md.
+// was measured is in docs/adr/0010-memory-after-the-start.md
+// and 0018-less-garbage.md.
 func collectors() map[string]Collector {
 	return map[string]Collector{
 		tiny:     {start: 40, steady: 25},
-		small:    {start: 40, steady: 50, rest: 50},
+		small:    {start: 40, steady: 50},
 		ordinary: {start: 40, steady: 100, rest: 50},
 	}
 }

@@ -39,10 +39,8 @@ func (p *parts) noteSettings(ctx context.Context, store datastore) error {
 			return nil
 		}
 		var theirs map[string]string
-		if err := json.Unmarshal(r.Kvs[0].Value, &theirs); err != nil {
-			return fmt.Errorf("other servers' settings in the datastore can't be read: %w", err)
-		}
-		if lines := config.Differing(p.cfg.Shared(), theirs); len(lines) > 0 {
+		readable := json.Unmarshal(r.Kvs[0].Value, &theirs) == nil // else it is replaced, as it is of no use
+		if lines := config.Differing(p.cfg.Shared(), theirs); readable && len(lines) > 0 {
 			p.logs.For("bootstrap").Warnf("Settings that all servers of a cluster need to have the same were others at the last start of a server: %s (here is this server): give every server the same ones and restart it", strings.Join(lines, "; "))
 		}
 	}

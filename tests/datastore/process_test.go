@@ -1,6 +1,7 @@
 package datastore
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -27,9 +28,12 @@ func ofThisProcess() (kind, bool) {
 	return kind{}, false
 }
 
-// inProcess runs the calling test again, in a process of its own. Upstream's tests
-// give an event 150 ms, which is not enough on a machine that other tests load: what
-// fails has to pass when it is done once more.
+// tooLate is what upstream's tests say when an event has not come within 150 ms.
+const tooLate = "cannot receive enough events within specific time"
+
+// inProcess runs the calling test again, in a process of its own. Where upstream's
+// 150 ms for an event were not enough, as on a machine that other tests load, it is
+// done once more.
 func inProcess(t *testing.T, k kind) {
 	t.Helper()
 	known := map[string]databases.Server{}
@@ -43,11 +47,13 @@ func inProcess(t *testing.T, k kind) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := again(t, k, string(text)); err != nil {
+	out, err := again(t, k, string(text))
+	if err != nil && bytes.Contains(out, []byte(tooLate)) {
 		t.Logf("%v, once more\n%s", err, out)
-		if out, err := again(t, k, string(text)); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+		out, err = again(t, k, string(text))
+	}
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
