@@ -125,10 +125,6 @@ func storesBehaveAsOnEtcd(t *testing.T, k kind) {
 	}
 	featuregatetesting.SetFeatureGateDuringTest(t, utilfeature.DefaultFeatureGate, features.ListFromCacheSnapshot, true)
 	for _, test := range tests {
-		if why, excepted := k.except[test.name]; excepted {
-			t.Logf("%s: left out, %s", test.name, why)
-			continue
-		}
 		t.Run(test.name, func(t *testing.T) {
 			test.run(t, newStore(t, k))
 		})

@@ -70,7 +70,7 @@ var (
 // New makes the datastore, or says what is wrong with the endpoint. Nothing is
 // connected before Run.
 func New(cfg Config, log *logrus.Entry) (*Datastore, error) {
-	s, err := parse(cfg)
+	s, err := parse(cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("--datastore-endpoint: %w", hide(cfg, err))
 	}
@@ -78,7 +78,7 @@ func New(cfg Config, log *logrus.Entry) (*Datastore, error) {
 }
 
 // parse chooses by the scheme.
-func parse(cfg Config) (store, error) {
+func parse(cfg Config, log *logrus.Entry) (store, error) {
 	scheme, rest, ok := strings.Cut(cfg.Endpoint, "://")
 	if !ok {
 		return nil, errors.New("it has no scheme: write it like https://etcd.example.com:2379, postgres://USER:PASSWORD@HOST:5432/DATABASE or mysql://USER:PASSWORD@tcp(HOST:3306)/DATABASE")
@@ -87,9 +87,9 @@ func parse(cfg Config) (store, error) {
 	case "http", "https":
 		return newEtcd(cfg)
 	case "postgres", "postgresql":
-		return newPostgres(cfg)
+		return newPostgres(cfg, log)
 	case "mysql":
-		return newMySQL(cfg, rest)
+		return newMySQL(cfg, rest, log)
 	}
 	return nil, fmt.Errorf("datastores of the kind %s:// are not supported: use etcd (https://), postgres:// or mysql://, or leave the setting out for the embedded SQLite", scheme)
 }

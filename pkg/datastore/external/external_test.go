@@ -66,11 +66,11 @@ func TestAnEndpointThatCanNotBeReadIsRefusedWithoutItsPassword(t *testing.T) {
 }
 
 func TestWhatADatabaseRefusesIsMended(t *testing.T) {
-	pg, err := newPostgres(Config{Endpoint: "postgres://skiff:x@host/cluster"})
+	pg, err := newPostgres(Config{Endpoint: "postgres://skiff:x@host/cluster"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	my, err := newMySQL(Config{}, "skiff:x@tcp(host)/cluster")
+	my, err := newMySQL(Config{}, "skiff:x@tcp(host)/cluster", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

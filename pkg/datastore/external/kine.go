@@ -15,9 +15,11 @@ import (
 	"github.com/k3s-io/kine/pkg/metrics"
 	"github.com/k3s-io/kine/pkg/server"
 	"github.com/k3s-io/kine/pkg/tls"
+	"github.com/sirupsen/logrus"
 	"google.golang.org/grpc"
 
 	"github.com/skiff-k8s/skiff/pkg/internal/kineapi"
+	"github.com/skiff-k8s/skiff/pkg/internal/kinewatch"
 )
 
 const (
@@ -53,10 +55,11 @@ type kine struct {
 	cfg  Config
 	open drivers.Constructor
 	dsn  string
+	log  *logrus.Entry
 }
 
-func newKine(cfg Config, db database, open drivers.Constructor, dsn string) *kine {
-	return &kine{database: db, cfg: cfg, open: open, dsn: dsn}
+func newKine(cfg Config, db database, open drivers.Constructor, dsn string, log *logrus.Entry) *kine {
+	return &kine{database: db, cfg: cfg, open: open, dsn: dsn, log: log}
 }
 
 func (k *kine) endpoints() []string           { return []string{"unix://" + k.cfg.Socket} }
@@ -73,13 +76,20 @@ func (k *kine) serve(ctx context.Context, ready func()) error {
 	if err != nil {
 		return k.explain(err)
 	}
+	news, err := newEvents(ctx, b, k.log, func(err error) error { return hide(k.cfg, err) })
+	if err != nil {
+		return k.explain(err)
+	}
+	running.Go(func() { news.run(ctx) })
 	socket, err := kineapi.Listen(ctx, k.cfg.Socket)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(k.cfg.Socket)
 	s := kineapi.NewServer()
-	kineapi.NewBridge(b, notifyInterval, fresh(b)).Register(s)
+	watches := kinewatch.NewServer(news.hub)
+	running.Go(func() { watches.Notify(notifyInterval) })
+	kineapi.NewBridge(reads{b, news.newest}, news.current, kineapi.ListsAndNothing).Register(s, watches)
 	ready()
 	return answer(ctx, s, socket)
 }
@@ -113,15 +123,6 @@ func (k *kine) start(ctx, inner context.Context, running *sync.WaitGroup) (serve
 		return r.b, r.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	}
-}
-
-// fresh asks the database itself for the newest revision: what kine remembers
-// does not have the last second of other servers.
-func fresh(b server.Backend) func(context.Context) (int64, error) {
-	return func(ctx context.Context) (int64, error) {
-		revision, _, err := b.Count(ctx, "\x01", "\x02", 0)
-		return revision, err
 	}
 }
 

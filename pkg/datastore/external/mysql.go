@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	kinemysql "github.com/k3s-io/kine/pkg/drivers/mysql"
+	"github.com/sirupsen/logrus"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 )
 
@@ -23,7 +24,7 @@ const (
 	mysqlNotAllowed      = 1142
 )
 
-func newMySQL(cfg Config, dsn string) (store, error) {
+func newMySQL(cfg Config, dsn string, log *logrus.Entry) (store, error) {
 	config, err := mysql.ParseDSN(dsn)
 	if err != nil { // the error may have parts of the password
 		return nil, errors.New("it can not be read: write it like mysql://USER:PASSWORD@tcp(HOST:3306)/DATABASE")
@@ -47,7 +48,7 @@ func newMySQL(cfg Config, dsn string) (store, error) {
 	}
 	config.Logger = &mysql.NopLogger{}
 	db := &mysqlDB{config: config}
-	return newKine(cfg, db, kinemysql.New, dsn), nil
+	return newKine(cfg, db, kinemysql.New, dsn, log), nil
 }
 
 type mysqlDB struct{ config *mysql.Config }

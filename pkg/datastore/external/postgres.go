@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/k3s-io/kine/pkg/drivers/pgsql"
+	"github.com/sirupsen/logrus"
 )
 
 // The states of SQL that say what a person has to mend.
@@ -28,7 +29,7 @@ const defaultDatabase = "kubernetes"
 
 func unescape(text string) (string, error) { return url.PathUnescape(text) }
 
-func newPostgres(cfg Config) (store, error) {
+func newPostgres(cfg Config, log *logrus.Entry) (store, error) {
 	u, err := url.Parse(cfg.Endpoint)
 	if err != nil { // the error has the password
 		return nil, errors.New("it is not a URL: write it like postgres://USER:PASSWORD@HOST:5432/DATABASE, with special characters of the password as %XX")
@@ -53,7 +54,7 @@ func newPostgres(cfg Config) (store, error) {
 		return nil, err
 	}
 	db := &postgres{config: config, name: "postgres://" + config.User + "@" + hostPort(config.Host, strconv.Itoa(int(config.Port))) + "/" + config.Database}
-	return newKine(cfg, db, pgsql.New, strings.TrimPrefix(u.String(), "postgres://")), nil
+	return newKine(cfg, db, pgsql.New, strings.TrimPrefix(u.String(), "postgres://"), log), nil
 }
 
 type postgres struct {

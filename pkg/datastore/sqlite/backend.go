@@ -10,6 +10,8 @@ import (
 
 	"github.com/k3s-io/kine/pkg/server"
 	"github.com/sirupsen/logrus"
+
+	"github.com/skiff-k8s/skiff/pkg/internal/kinewatch"
 )
 
 // backend is kine's storage interface on top of one writer and a few readers.
@@ -18,7 +20,7 @@ type backend struct {
 	slow    time.Duration
 	writer  *writer
 	readers chan *conn
-	hub     *hub
+	hub     *kinewatch.Hub
 	wal     *checkpointer
 	expiry  *expirer
 
@@ -42,8 +44,9 @@ func newBackend(path string, slow time.Duration, counts *counters, log *logrus.E
 		return nil, err
 	}
 	counts.of(db)
-	b := &backend{log: log, slow: slow, hub: newHub(db.current), readers: make(chan *conn, readers), fatal: make(chan error, 1)}
+	b := &backend{log: log, slow: slow, readers: make(chan *conn, readers), fatal: make(chan error, 1)}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.hub = kinewatch.NewHub(b.ctx, b, db.current, log)
 	b.current.Store(db.current)
 	b.compacted.Store(db.compacted)
 	for _, r := range db.readers {
@@ -64,7 +67,7 @@ func newBackend(path string, slow time.Duration, counts *counters, log *logrus.E
 
 // publish runs on the writer after each commit.
 func (b *backend) publish(revision int64, events []*server.Event) {
-	b.hub.publish(revision, events)
+	b.hub.Publish(revision, events)
 	b.current.Store(revision)
 	b.wal.wrote(events)
 	b.expiry.wrote(events)

@@ -12,6 +12,7 @@ import (
 	"github.com/k3s-io/kine/pkg/server"
 
 	"github.com/skiff-k8s/skiff/pkg/internal/kineapi"
+	"github.com/skiff-k8s/skiff/pkg/internal/kinewatch"
 )
 
 // errNotServing answers who comes too early.
@@ -35,8 +36,14 @@ func (d *Datastore) Client() (*kubernetes.Client, error) {
 	c := clientv3.NewCtxClient(context.Background())
 	c.KV = clientv3.NewKVFromKVClient(kvCalls{e.kv}, nil)
 	c.Lease = clientv3.NewLeaseFromLeaseClient(leaseCalls{e.kine.KVServerBridge}, nil, 0)
-	c.Watcher = newWatchCalls(c.Ctx(), e.watches)
+	c.Watcher = kinewatch.NewCalls(c.Ctx(), e.watches)
 	return &kubernetes.Client{Client: c, Kubernetes: calls{e.b}}, nil
+}
+
+// WithProgressNotify is clientv3.WithProgressNotify for the watches of a client
+// of Client, which can not see that option.
+func (d *Datastore) WithProgressNotify(ctx context.Context) context.Context {
+	return kinewatch.WithProgressNotify(ctx)
 }
 
 // calls is the interface that the API server's requests go through.
@@ -46,11 +53,11 @@ var _ kubernetes.Interface = calls{}
 
 // Get implements kubernetes.Interface.
 func (c calls) Get(ctx context.Context, key string, opts kubernetes.GetOptions) (r kubernetes.GetResponse, err error) {
-	revision, kv, err := c.b.Get(ctx, storedKey(key), opts.Revision, false)
+	revision, kv, err := c.b.Get(ctx, kineapi.StoredKey(key), opts.Revision, false)
 	if err != nil {
 		return r, clientv3.ContextError(ctx, err)
 	}
-	return kubernetes.GetResponse{KV: wireKV(kv), Revision: revision}, nil
+	return kubernetes.GetResponse{KV: kineapi.WireKV(kv), Revision: revision}, nil
 }
 
 // List implements kubernetes.Interface. Keys and count are those of one
@@ -81,7 +88,7 @@ func (c calls) List(ctx context.Context, prefix string, opts kubernetes.ListOpti
 	}
 	r.Kvs = make([]*mvccpb.KeyValue, len(kvs))
 	for i, kv := range kvs {
-		r.Kvs[i] = wireKV(kv)
+		r.Kvs[i] = kineapi.WireKV(kv)
 	}
 	return r, nil
 }
@@ -97,7 +104,7 @@ func (c calls) OptimisticPut(ctx context.Context, key string, value []byte, expe
 	if len(key)+len(value) > kineapi.MaxRequest {
 		return r, rpctypes.ErrRequestTooLarge
 	}
-	w := &write{op: opUpdate, key: storedKey(key), value: value, revision: expected, lease: int64(opts.LeaseID)}
+	w := &write{op: opUpdate, key: kineapi.StoredKey(key), value: value, revision: expected, lease: int64(opts.LeaseID)}
 	if expected == 0 {
 		w.op = opCreate
 	}
@@ -115,19 +122,19 @@ func (c calls) OptimisticPut(ctx context.Context, key string, value []byte, expe
 			return r, clientv3.ContextError(ctx, err)
 		}
 	}
-	r.KV = wireKV(o.kv)
+	r.KV = kineapi.WireKV(o.kv)
 	return r, nil
 }
 
 // OptimisticDelete implements kubernetes.Interface.
 func (c calls) OptimisticDelete(ctx context.Context, key string, expected int64, opts kubernetes.DeleteOptions) (r kubernetes.DeleteResponse, err error) {
-	o := c.b.writer.submit(ctx, &write{op: opDelete, key: storedKey(key), revision: expected})
+	o := c.b.writer.submit(ctx, &write{op: opDelete, key: kineapi.StoredKey(key), revision: expected})
 	if o.err != nil {
 		return r, clientv3.ContextError(ctx, o.err)
 	}
 	r = kubernetes.DeleteResponse{Succeeded: o.ok, Revision: o.revision}
 	if !o.ok && opts.GetOnFailure {
-		r.KV = wireKV(o.kv)
+		r.KV = kineapi.WireKV(o.kv)
 	}
 	return r, nil
 }

@@ -109,12 +109,12 @@ func TestARevisionIsNeverGivenTwice(t *testing.T) {
 
 func TestTheCompactorOfTheAPIServerWorks(t *testing.T) {
 	d := start(t, t.TempDir())
-	w := d.Watch(t.Context(), compactKeyAPI, clientv3.WithCreatedNotify())
+	w := d.Watch(t.Context(), "compact_rev_key", clientv3.WithCreatedNotify())
 	next(t, w)
 	// As k8s.io/apiserver/pkg/storage/etcd3/compact.go has it.
 	claim := func(version int64, value string) *clientv3.TxnResponse {
-		r, err := d.KV.Txn(t.Context()).If(clientv3.Compare(clientv3.Version(compactKeyAPI), "=", version)).
-			Then(clientv3.OpPut(compactKeyAPI, value)).Else(clientv3.OpGet(compactKeyAPI)).Commit()
+		r, err := d.KV.Txn(t.Context()).If(clientv3.Compare(clientv3.Version("compact_rev_key"), "=", version)).
+			Then(clientv3.OpPut("compact_rev_key", value)).Else(clientv3.OpGet("compact_rev_key")).Commit()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ func TestTheCompactorOfTheAPIServerWorks(t *testing.T) {
 		t.Errorf("a second compactor got %v", lost)
 	}
 	for _, want := range []string{"10", "20"} {
-		if e := next(t, w).Events[0]; string(e.Kv.Key) != compactKeyAPI || string(e.Kv.Value) != want {
+		if e := next(t, w).Events[0]; string(e.Kv.Key) != "compact_rev_key" || string(e.Kv.Value) != want {
 			t.Errorf("watching the compacted revision gave %v, want %s", e, want)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/skiff-k8s/skiff/pkg/internal/kineapi"
 )
 
 // Export is a database that is read to be taken elsewhere, while nothing else
@@ -43,7 +45,7 @@ func (e *Export) Keys() iter.Seq2[*mvccpb.KeyValue, error] {
 				Lease: integer(row[4]), Value: blob(row[5]), Version: 1,
 			}
 			name := string(kv.Key)
-			if name == compactKeyStored || strings.HasPrefix(name, gapPrefix) {
+			if name == kineapi.CompactKeyStored || strings.HasPrefix(name, gapPrefix) {
 				return nil // no client's
 			}
 			if integer(row[2]) != 0 {

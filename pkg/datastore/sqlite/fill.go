@@ -9,6 +9,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/k3s-io/kine/pkg/server"
+
+	"github.com/skiff-k8s/skiff/pkg/internal/kineapi"
 )
 
 // fillGroup is how many keys Fill writes in one transaction.
@@ -89,5 +91,5 @@ func insertKey(db *conn, kv *mvccpb.KeyValue) error {
 	if kv.CreateRevision != kv.ModRevision {
 		created, createRevision = 0, kv.CreateRevision
 	}
-	return db.exec(insertSQL, kv.ModRevision, storedKey(kv.Key), created, int64(0), createRevision, int64(0), kv.Lease, kv.Value)
+	return db.exec(insertSQL, kv.ModRevision, kineapi.StoredKey(kv.Key), created, int64(0), createRevision, int64(0), kv.Lease, kv.Value)
 }

@@ -24,13 +24,13 @@ func (s *kvServer) Put(ctx context.Context, r *etcdserverpb.PutRequest) (*etcdse
 	if r.IgnoreValue || r.IgnoreLease {
 		return nil, status.Error(codes.Unimplemented, "ignore_value and ignore_lease are not implemented")
 	}
-	o := s.b.writer.submit(ctx, &write{op: opPut, key: storedKey(r.Key), value: r.Value, lease: r.Lease})
+	o := s.b.writer.submit(ctx, &write{op: opPut, key: kineapi.StoredKey(r.Key), value: r.Value, lease: r.Lease})
 	if o.err != nil {
 		return nil, o.err
 	}
 	m := &etcdserverpb.PutResponse{Header: &etcdserverpb.ResponseHeader{Revision: o.revision}}
 	if r.PrevKv {
-		m.PrevKv = wireKV(o.previous)
+		m.PrevKv = kineapi.WireKV(o.previous)
 	}
 	return m, nil
 }
@@ -40,7 +40,7 @@ func (s *kvServer) DeleteRange(ctx context.Context, r *etcdserverpb.DeleteRangeR
 	if len(r.RangeEnd) > 0 {
 		return nil, status.Error(codes.Unimplemented, "deleting a range is not implemented: delete its keys one by one")
 	}
-	revision, kv, _, err := s.b.Delete(ctx, storedKey(r.Key), 0)
+	revision, kv, _, err := s.b.Delete(ctx, kineapi.StoredKey(r.Key), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -48,16 +48,8 @@ func (s *kvServer) DeleteRange(ctx context.Context, r *etcdserverpb.DeleteRangeR
 	if kv != nil {
 		m.Deleted = 1
 		if r.PrevKv {
-			m.PrevKvs = []*mvccpb.KeyValue{wireKV(kv)}
+			m.PrevKvs = []*mvccpb.KeyValue{kineapi.WireKV(kv)}
 		}
 	}
 	return m, nil
-}
-
-// storedKey is the name under which a client's key is stored.
-func storedKey[K string | []byte](key K) string {
-	if string(key) == compactKeyAPI {
-		return compactKeyStored
-	}
-	return string(key)
 }

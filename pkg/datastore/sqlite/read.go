@@ -10,7 +10,12 @@ import (
 	"time"
 
 	"github.com/k3s-io/kine/pkg/server"
+
+	"github.com/skiff-k8s/skiff/pkg/internal/kinewatch"
 )
+
+// historyBatch is how many old events are read at once.
+const historyBatch = 500
 
 // readers is the number of connections that read. Reads are short and the
 // machines are small; a second one keeps a long list from holding up the rest.
@@ -162,15 +167,14 @@ func (b *backend) DbSize(ctx context.Context) (int64, error) {
 	return size, err
 }
 
-// history reads the events of a range in (from, to], at most historyBatch, and
-// says up to which revision it has them all.
-func (b *backend) history(ctx context.Context, r keyRange, from, to int64) (events []*server.Event, position int64, err error) {
-	high := upperBound(r.end)
-	if r.end == "" {
-		high = r.key + "\x00"
+// History implements kinewatch.Source: it reads at most historyBatch events.
+func (b *backend) History(ctx context.Context, r kinewatch.Range, from, to int64) (events []*server.Event, position int64, err error) {
+	high := upperBound(r.End)
+	if r.End == "" {
+		high = r.Key + "\x00"
 	}
 	rows := 0
-	err = b.read(ctx, "events of "+r.key, func(db *conn) error {
+	err = b.read(ctx, "events of "+r.Key, func(db *conn) error {
 		return db.query(ctx, historySQL, func(row []driver.Value) error {
 			rows++
 			position = integer(row[0])
@@ -178,7 +182,7 @@ func (b *backend) history(ctx context.Context, r keyRange, from, to int64) (even
 				events = append(events, e)
 			}
 			return nil
-		}, from, to, r.key, high, int64(historyBatch))
+		}, from, to, r.Key, high, int64(historyBatch))
 	})
 	if err != nil {
 		return nil, 0, err

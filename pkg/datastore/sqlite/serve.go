@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/skiff-k8s/skiff/pkg/internal/kineapi"
+	"github.com/skiff-k8s/skiff/pkg/internal/kinewatch"
 )
 
 // grace is how long open streams may go on after the end of ctx. Watches
@@ -22,16 +23,16 @@ type services struct {
 	b       *backend
 	kine    *kineapi.Bridge
 	kv      *kvServer
-	watches *watchServer
+	watches *kinewatch.Server
 }
 
 func newServices(b *backend, notify time.Duration) *services {
 	if notify <= 0 {
 		notify = notifyInterval
 	}
-	kine := kineapi.NewBridge(b, notify, b.CurrentRevision)
-	s := &services{b: b, kine: kine, kv: &kvServer{Bridge: kine, b: b}, watches: newWatchServer(b)}
-	b.loops.Go(func() { s.watches.notify(notify) })
+	kine := kineapi.NewBridge(b, b.CurrentRevision, kineapi.FirstPages)
+	s := &services{b: b, kine: kine, kv: &kvServer{Bridge: kine, b: b}, watches: kinewatch.NewServer(b.hub)}
+	b.loops.Go(func() { s.watches.Notify(notify) })
 	return s
 }
 

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/skiff-k8s/skiff/pkg/internal/kineapi"
 )
 
 // A file system with less space than this is spoken of, one with less than
@@ -110,7 +112,7 @@ func (s *space) say(before, now int32, free uint64) {
 func (s *space) refuses(op operation, key string) error {
 	level := s.level.Load()
 	if s.unlimited || level < scarce || op == opDelete || level == scarce && op == opUpdate ||
-		strings.HasPrefix(key, "/registry/leases/") || key == compactKeyStored {
+		strings.HasPrefix(key, "/registry/leases/") || key == kineapi.CompactKeyStored {
 		return nil
 	}
 	return status.Errorf(codes.ResourceExhausted, "%s: the file system of %s has only %d KiB left: delete objects, or free some space there",

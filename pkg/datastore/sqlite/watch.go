@@ -3,33 +3,40 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/k3s-io/kine/pkg/server"
+
+	"github.com/skiff-k8s/skiff/pkg/internal/kinewatch"
 )
 
+// notifyInterval is how often watchers who asked for it are told how far they
+// are, so that after a lost connection they need not start from a revision that
+// has been compacted. Compactions keep at least 5 minutes.
+const notifyInterval = time.Minute
+
+var _ kinewatch.Source = (*backend)(nil)
+
 // Watch implements server.Backend. Nobody calls it but tests: clients are served
-// by watchServer and watchCalls. Every event of the range from revision on arrives
-// exactly once and in order; a revision of 0 means from now, a key of "" all.
+// by kinewatch. Every event of the range from revision on arrives exactly once
+// and in order; a revision of 0 means from now, a key of "" all.
 func (b *backend) Watch(ctx context.Context, key, end string, revision int64) server.WatchResult {
 	events := make(chan []*server.Event)
 	errc := make(chan error, 1)
-	result := server.WatchResult{Events: events, Errorc: errc}
+	result := server.WatchResult{Events: events, Errorc: errc, CurrentRevision: b.current.Load()}
 	if compacted := b.compacted.Load(); revision > 0 && revision <= compacted {
 		result.CompactRevision = compacted
-		result.CurrentRevision = b.current.Load()
 		close(events)
 		return result
 	}
-	r := keyRange{key, end}
+	r := kinewatch.Range{Key: key, End: end}
 	if key == "" {
-		r.end = "\x00"
+		r.End = "\x00"
 	}
-	w, current := b.hub.subscribe(r, revision)
-	result.CurrentRevision = current
+	watch := b.hub.Subscribe(r, revision)
 	b.loops.Go(func() {
 		defer close(events)
-		defer b.hub.unsubscribe(w)
-		err := b.deliver(ctx, w, func(batch []*server.Event) error {
+		err := watch(ctx, func(batch []*server.Event) error {
 			select {
 			case events <- batch:
 				return nil
@@ -38,7 +45,7 @@ func (b *backend) Watch(ctx context.Context, key, end string, revision int64) se
 			case <-b.ctx.Done():
 				return b.ctx.Err()
 			}
-		}, func() {})
+		})
 		if !errors.Is(err, context.Canceled) {
 			errc <- err
 		}
@@ -46,36 +53,9 @@ func (b *backend) Watch(ctx context.Context, key, end string, revision int64) se
 	return result
 }
 
-// deliver sends a watcher's events until ctx or the backend ends, or sending
-// or reading fails, and returns why. It calls rest when nothing is left to send.
-func (b *backend) deliver(ctx context.Context, w *watcher, send func([]*server.Event) error, rest func()) error {
-	for {
-		select {
-		case <-w.wake:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-b.ctx.Done():
-			return b.ctx.Err()
-		}
-		for {
-			events, from, to := b.hub.take(w)
-			if len(events) == 0 && to == 0 {
-				break
-			}
-			var position int64
-			if to > 0 {
-				var err error
-				if events, position, err = b.history(ctx, w.keyRange, from, to); err != nil {
-					return err
-				}
-			}
-			if len(events) > 0 {
-				if err := send(events); err != nil {
-					return err
-				}
-			}
-			b.hub.delivered(w, position)
-		}
-		rest()
-	}
-}
+// Compacted implements kinewatch.Source.
+func (b *backend) Compacted() int64 { return b.compacted.Load() }
+
+// Settle implements kinewatch.Source: what anyone could know of has been
+// published before.
+func (b *backend) Settle(context.Context) error { return nil }

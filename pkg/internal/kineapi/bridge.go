@@ -19,37 +19,59 @@ const EtcdVersion = "3.6.11"
 type Bridge struct {
 	*server.KVServerBridge
 	current func(context.Context) (int64, error)
+	pinned  Pinned
 }
 
-// NewBridge makes the services. notify is the time between notifications of
-// kine's own Watch service. current tells the newest revision that any client
-// may have been told of.
-func NewBridge(b server.Backend, notify time.Duration, current func(context.Context) (int64, error)) *Bridge {
-	return &Bridge{KVServerBridge: server.New(quiet{b}, "unix", notify, EtcdVersion), current: current}
+// Pinned are the reads of the newest state that are made at a revision which has
+// been asked for before.
+type Pinned int
+
+const (
+	// FirstPages are lists with a limit: kine reads and counts them one after
+	// the other, and with the revision of the count in the answer, whoever goes
+	// on from there misses what was written between the two.
+	FirstPages Pinned = iota
+	// ListsAndNothing are all lists, for databases that commit writes in another
+	// order than they number them: what a list says of its revision may not yet
+	// have a write with a smaller one. And keys that are not there, with which
+	// the API server asks for the newest revision, and for which kine answers
+	// with one from its memory.
+	ListsAndNothing
+)
+
+// NewBridge makes the services but for watches. current tells the newest
+// revision that any client may have been told of, at which nothing changes any
+// more.
+func NewBridge(b server.Backend, current func(context.Context) (int64, error), pinned Pinned) *Bridge {
+	// The time is between notifications of kine's own Watch service.
+	return &Bridge{KVServerBridge: server.New(quiet{b}, "unix", time.Minute, EtcdVersion), current: current, pinned: pinned}
 }
 
 // Register adds all services to a server.
-func (s *Bridge) Register(to *grpc.Server) {
+func (s *Bridge) Register(to *grpc.Server, watches etcdserverpb.WatchServer) {
 	etcdserverpb.RegisterKVServer(to, s)
 	etcdserverpb.RegisterLeaseServer(to, s)
 	etcdserverpb.RegisterClusterServer(to, s)
 	etcdserverpb.RegisterMaintenanceServer(to, s)
-	etcdserverpb.RegisterWatchServer(to, s)
+	etcdserverpb.RegisterWatchServer(to, watches)
 }
 
 // Range implements etcdserverpb.KVServer.
 func (s *Bridge) Range(ctx context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
-	if r.Limit > 0 && r.Revision <= 0 && len(r.RangeEnd) > 0 {
-		return s.page(ctx, r)
+	newest, all := r.Revision <= 0, s.pinned == ListsAndNothing
+	list := len(r.RangeEnd) > 0
+	if newest && list && (r.Limit > 0 || all && !r.CountOnly) {
+		return s.atOneRevision(ctx, r)
 	}
 	m, err := s.KVServerBridge.Range(ctx, r)
+	if newest && all && !list && err == nil && len(m.Kvs) == 0 {
+		return s.atOneRevision(ctx, r)
+	}
 	return m, loud(err)
 }
 
-// page answers the first page of a list, which kine reads and counts one after
-// the other: with the revision of the count in its answer, whoever goes on from
-// there misses what was written between the two.
-func (s *Bridge) page(ctx context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
+// atOneRevision answers with the state of one revision, which is in the answer.
+func (s *Bridge) atOneRevision(ctx context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
 	for {
 		revision, err := s.current(ctx)
 		if err != nil {

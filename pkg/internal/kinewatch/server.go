@@ -1,4 +1,4 @@
-package sqlite
+package kinewatch
 
 import (
 	"context"
@@ -14,27 +14,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/skiff-k8s/skiff/pkg/internal/kineapi"
 )
 
-// notifyInterval is how often watchers who asked for it are told how far they
-// are, so that after a lost connection they need not start from a revision that
-// has been compacted. Compactions keep at least 5 minutes.
-const notifyInterval = time.Minute
-
-// The API server's key for its compactions and what kine stores it under; the
-// first is taken by kine's own, see compactKey.
-const (
-	compactKeyAPI    = "compact_rev_key"
-	compactKeyStored = "compact_rev_key_apiserver"
-)
-
-// watchServer is the Watch service of the etcd API. kine's own wakes ten times
-// a second for each of the API server's 70 streams, which is more CPU at rest
-// than everything else together, and answers progress requests up to 100 ms
-// late. This one sleeps until there is something to say.
-type watchServer struct {
-	b  *backend
-	mu sync.Mutex
+// Server is the Watch service of the etcd API.
+type Server struct {
+	hub *Hub
+	mu  sync.Mutex
 	// streams are open, for the periodic notifications.
 	streams map[notified]struct{}
 }
@@ -42,20 +29,22 @@ type watchServer struct {
 // notified is watches that can tell their owner how far they are.
 type notified interface{ notify() }
 
-var _ etcdserverpb.WatchServer = (*watchServer)(nil)
+var _ etcdserverpb.WatchServer = (*Server)(nil)
 
-func newWatchServer(b *backend) *watchServer {
-	return &watchServer{b: b, streams: map[notified]struct{}{}}
+// NewServer makes the service for the events of a hub.
+func NewServer(h *Hub) *Server {
+	return &Server{hub: h, streams: map[notified]struct{}{}}
 }
 
-// notify sends the periodic notifications until the backend ends.
-func (s *watchServer) notify(interval time.Duration) {
+// Notify tells watchers who asked for it how far they are, once in each
+// interval, until the hub ends.
+func (s *Server) Notify(interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-		case <-s.b.ctx.Done():
+		case <-s.hub.ctx.Done():
 			return
 		}
 		s.mu.Lock()
@@ -67,21 +56,21 @@ func (s *watchServer) notify(interval time.Duration) {
 	}
 }
 
-func (s *watchServer) add(n notified) {
+func (s *Server) add(n notified) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams[n] = struct{}{}
 }
 
-func (s *watchServer) remove(n notified) {
+func (s *Server) remove(n notified) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, n)
 }
 
 // Watch implements etcdserverpb.WatchServer.
-func (s *watchServer) Watch(ws etcdserverpb.Watch_WatchServer) error {
-	st := &watchStream{b: s.b, ws: ws, watches: map[int64]*watch{}}
+func (s *Server) Watch(ws etcdserverpb.Watch_WatchServer) error {
+	st := &stream{hub: s.hub, ws: ws, watches: map[int64]*watch{}}
 	s.add(st)
 	defer s.remove(st)
 	ctx, cancel := context.WithCancel(ws.Context())
@@ -90,7 +79,7 @@ func (s *watchServer) Watch(ws etcdserverpb.Watch_WatchServer) error {
 	var err error
 	select {
 	case err = <-received:
-	case <-s.b.ctx.Done():
+	case <-s.hub.ctx.Done():
 		err = status.Error(codes.Unavailable, "datastore is stopping")
 	}
 	cancel()
@@ -98,9 +87,9 @@ func (s *watchServer) Watch(ws etcdserverpb.Watch_WatchServer) error {
 	return err
 }
 
-// watchStream is one client's stream with any number of watches on it.
-type watchStream struct {
-	b       *backend
+// stream is one client's stream with any number of watches on it.
+type stream struct {
+	hub     *Hub
 	running sync.WaitGroup // goroutines of watches
 
 	mu       sync.Mutex // guards what follows and sending
@@ -120,7 +109,7 @@ type watch struct {
 	cancel                     context.CancelFunc
 }
 
-func (st *watchStream) receive(ctx context.Context) error {
+func (st *stream) receive(ctx context.Context) error {
 	for {
 		m, err := st.ws.Recv()
 		if err != nil {
@@ -140,12 +129,17 @@ func (st *watchStream) receive(ctx context.Context) error {
 	}
 }
 
-func (st *watchStream) create(ctx context.Context, r *etcdserverpb.WatchCreateRequest) error {
+func (st *stream) create(ctx context.Context, r *etcdserverpb.WatchCreateRequest) error {
+	if r.StartRevision == 0 {
+		if err := st.hub.source.Settle(ctx); err != nil {
+			return err
+		}
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if _, used := st.watches[r.WatchId]; used || r.WatchId < 0 || r.StartRevision < 0 {
 		return st.ws.Send(&etcdserverpb.WatchResponse{
-			Header: st.header(st.b.current.Load()), WatchId: clientv3.InvalidWatchID,
+			Header: st.header(st.hub.Revision()), WatchId: clientv3.InvalidWatchID,
 			Created: true, Canceled: true, CancelReason: server.ErrInvalidWatch.Error(),
 		})
 	}
@@ -160,9 +154,9 @@ func (st *watchStream) create(ctx context.Context, r *etcdserverpb.WatchCreateRe
 		noPut:    slices.Contains(r.Filters, etcdserverpb.WatchCreateRequest_NOPUT),
 		noDelete: slices.Contains(r.Filters, etcdserverpb.WatchCreateRequest_NODELETE),
 	}
-	keys := keyRange{storedKey(r.Key), string(r.RangeEnd)}
+	keys := Range{kineapi.StoredKey(r.Key), string(r.RangeEnd)}
 	var current int64
-	w.watcher, current = st.b.hub.subscribe(keys, r.StartRevision)
+	w.watcher, current = st.hub.subscribe(keys, r.StartRevision)
 	st.watches[id] = w
 	ctx, w.cancel = context.WithCancel(ctx)
 	st.running.Go(func() { st.run(ctx, w, r.StartRevision) })
@@ -172,24 +166,21 @@ func (st *watchStream) create(ctx context.Context, r *etcdserverpb.WatchCreateRe
 
 // run delivers a watch's events until it ends, and tells the client why if the
 // reason is not the client itself.
-func (st *watchStream) run(ctx context.Context, w *watch, from int64) {
+func (st *stream) run(ctx context.Context, w *watch, from int64) {
 	defer w.cancel()
-	defer st.b.hub.unsubscribe(w.watcher)
-	err := server.ErrCompacted
-	if compacted := st.b.compacted.Load(); from == 0 || from > compacted {
-		err = st.b.deliver(ctx, w.watcher, func(events []*server.Event) error { return st.send(w, events) }, st.flushProgress)
-	}
+	defer st.hub.unsubscribe(w.watcher)
+	err := st.hub.deliver(ctx, w.watcher, from, func(events []*server.Event) error { return st.send(w, events) }, st.flushProgress)
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	delete(st.watches, w.id)
-	if !w.cancelling && (ctx.Err() != nil || st.b.ctx.Err() != nil) {
+	if !w.cancelling && (ctx.Err() != nil || st.hub.ctx.Err() != nil) {
 		return // the whole stream ends, and the client will come again
 	}
-	m := &etcdserverpb.WatchResponse{Header: st.header(st.b.current.Load()), WatchId: w.id, Canceled: true}
+	m := &etcdserverpb.WatchResponse{Header: st.header(st.hub.Revision()), WatchId: w.id, Canceled: true}
 	switch {
 	case w.cancelling:
 	case errors.Is(err, server.ErrCompacted):
-		m.CompactRevision = st.b.compacted.Load()
+		m.CompactRevision = st.hub.source.Compacted()
 		m.CancelReason = rpctypes.ErrorDesc(server.ErrCompacted)
 	default:
 		m.CancelReason = rpctypes.ErrorDesc(err)
@@ -198,7 +189,7 @@ func (st *watchStream) run(ctx context.Context, w *watch, from int64) {
 	_ = st.ws.Send(m)
 }
 
-func (st *watchStream) end(id int64) {
+func (st *stream) end(id int64) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if w := st.watches[id]; w != nil {
@@ -207,17 +198,17 @@ func (st *watchStream) end(id int64) {
 	}
 }
 
-func (st *watchStream) header(revision int64) *etcdserverpb.ResponseHeader {
+func (st *stream) header(revision int64) *etcdserverpb.ResponseHeader {
 	return &etcdserverpb.ResponseHeader{Revision: revision}
 }
 
-func (st *watchStream) send(w *watch, events []*server.Event) error {
+func (st *stream) send(w *watch, events []*server.Event) error {
 	m := &etcdserverpb.WatchResponse{WatchId: w.id, Events: make([]*mvccpb.Event, 0, len(events))}
 	for _, e := range events {
 		if e.Delete && w.noDelete || !e.Delete && w.noPut {
 			continue
 		}
-		m.Events = append(m.Events, wireEvent(e, w.prevKV))
+		m.Events = append(m.Events, kineapi.WireEvent(e, w.prevKV))
 	}
 	if len(m.Events) == 0 {
 		return nil
@@ -232,7 +223,7 @@ func (st *watchStream) send(w *watch, events []*server.Event) error {
 
 // requestProgress answers at once when all watches of the stream have sent
 // everything, and else as soon as they have.
-func (st *watchStream) requestProgress() error {
+func (st *stream) requestProgress() error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.progress = true
@@ -240,7 +231,7 @@ func (st *watchStream) requestProgress() error {
 }
 
 // flushProgress is called by each watch that has nothing left to send.
-func (st *watchStream) flushProgress() {
+func (st *stream) flushProgress() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	_ = st.sendProgress()
@@ -248,7 +239,7 @@ func (st *watchStream) flushProgress() {
 
 // sendProgress must be called with the lock held: as nobody else can send, no
 // later event can be on the stream before the notification.
-func (st *watchStream) sendProgress() error {
+func (st *stream) sendProgress() error {
 	if !st.progress {
 		return nil
 	}
@@ -256,7 +247,7 @@ func (st *watchStream) sendProgress() error {
 	for _, w := range st.watches {
 		watchers = append(watchers, w.watcher)
 	}
-	revision, ok := st.b.hub.synced(watchers)
+	revision, ok := st.hub.synced(watchers)
 	if !ok {
 		return nil
 	}
@@ -266,7 +257,7 @@ func (st *watchStream) sendProgress() error {
 
 // notify sends the periodic notification to each watch that asked for it and
 // has not heard of the newest revision yet.
-func (st *watchStream) notify() {
+func (st *stream) notify() {
 	if !st.mu.TryLock() {
 		return // something is being sent, or can not be
 	}
@@ -275,7 +266,7 @@ func (st *watchStream) notify() {
 		if !w.progressNotify || w.cancelling {
 			continue
 		}
-		revision, ok := st.b.hub.synced([]*watcher{w.watcher})
+		revision, ok := st.hub.synced([]*watcher{w.watcher})
 		if !ok || revision <= w.notified {
 			continue
 		}
@@ -284,30 +275,4 @@ func (st *watchStream) notify() {
 			return
 		}
 	}
-}
-
-func wireEvent(e *server.Event, prevKV bool) *mvccpb.Event {
-	m := &mvccpb.Event{Type: mvccpb.PUT, Kv: wireKV(e.KV)}
-	if e.Delete {
-		m.Type = mvccpb.DELETE
-	}
-	if prevKV && !e.Create {
-		m.PrevKv = wireKV(e.PrevKV)
-	}
-	return m
-}
-
-func wireKV(kv *server.KeyValue) *mvccpb.KeyValue {
-	if kv == nil {
-		return nil
-	}
-	m := &mvccpb.KeyValue{
-		Key: []byte(kv.Key), Value: kv.Value, Version: kv.Version, Lease: kv.Lease,
-		CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision,
-	}
-	if kv.Key == compactKeyStored {
-		m.Key = []byte(compactKeyAPI)
-		m.Version, m.Value = server.DecodeVersion(kv.Value)
-	}
-	return m
 }
