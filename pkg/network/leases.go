@@ -37,8 +37,6 @@ type leases struct {
 	plan  *plan
 	peers *peers
 	log   *logrus.Entry
-	// deviceLost is called when the back end's device was deleted by someone.
-	deviceLost func()
 }
 
 var _ subnet.Manager = (*leases)(nil)
@@ -49,14 +47,9 @@ var errNotUsed = errors.New("not used with Kubernetes")
 func (l *leases) Name() string { return "nodes of the cluster" }
 
 // GetNetworkConfig implements subnet.Manager. A back end has its configuration
-// already; the vxlan one asks again only to make a deleted device anew. That
-// code of flannel's panics unless both address families are in use and forgets
-// the other nodes, so that it is kept waiting here while the back end is started
-// again from outside.
-func (l *leases) GetNetworkConfig(ctx context.Context) (*subnet.Config, error) {
-	l.deviceLost()
-	<-ctx.Done()
-	return nil, ctx.Err()
+// already.
+func (l *leases) GetNetworkConfig(context.Context) (*subnet.Config, error) {
+	return nil, errNotUsed
 }
 
 // AcquireLease implements subnet.Manager: it publishes how this node is reached.

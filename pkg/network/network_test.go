@@ -3,11 +3,13 @@ package network
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -328,6 +330,11 @@ func TestOtherNodes(t *testing.T) {
 			t.Errorf("the tunnel's hardware address is %v (%v), want %s", link, err, mac)
 		}
 	})
+	t.Run("a tunnel is watched although the kernel drops notices", func(t *testing.T) {
+		changeLinks(t)
+		command(t, "ip", "link", "delete", "flannel.1")
+		eventually(t, "a route to the other node's pods", func() bool { return routed("10.42.1.5") == "flannel.1" })
+	})
 	t.Run("a node that moves is followed", func(t *testing.T) {
 		s.update(t, annotated("two", "10.42.1.0/24", "192.0.2.22", "02:00:00:00:00:22"))
 		eventually(t, "the new address", func() bool {
@@ -352,6 +359,72 @@ func TestOtherNodes(t *testing.T) {
 		}
 		eventually(t, "no route", func() bool { return routed("10.42.1.5") != "flannel.1" })
 	})
+}
+
+func TestOtherNodesOnBothAddressFamilies(t *testing.T) {
+	dir, inside := nstest.Inside(t)
+	if !inside {
+		return
+	}
+	uplink(t, "192.0.2.1/24", "2001:db8::1/64")
+	cfg := testComponent(dir, func(c *Config) {
+		c.NodeIPs = append(c.NodeIPs, netip.MustParseAddr("2001:db8::1"))
+		c.ClusterCIDRs = prefixes("10.42.0.0/16", "fd00:42::/56")
+	}).cfg
+	s := start(t, fake.NewClientset(node("one", "10.42.0.0/24", "fd00:42::/64")), cfg)
+	defer s.stop()
+	<-s.ready
+	two := annotated("two", "10.42.1.0/24", "192.0.2.2", "02:00:00:00:00:02")
+	two.Spec.PodCIDRs = append(two.Spec.PodCIDRs, "fd00:42:0:1::/64")
+	two.Annotations[annotationBackendData6] = `{"VNI":1,"VtepMAC":"02:00:00:00:00:62"}`
+	two.Annotations[annotationPublicIP6] = "2001:db8::2"
+	if _, err := s.client.CoreV1().Nodes().Create(t.Context(), two, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	reached := func() bool { return routed("10.42.1.5") == "flannel.1" && routed("fd00:42:0:1::5") == "flannel-v6.1" }
+	eventually(t, "routes to the other node's pods", reached)
+	known := command(t, "ip", "-6", "neigh", "show", "dev", "flannel-v6.1") + command(t, "bridge", "fdb", "show", "dev", "flannel-v6.1")
+	for _, want := range []string{"fd00:42:0:1:: lladdr 02:00:00:00:00:62 PERMANENT", "02:00:00:00:00:62 dst 2001:db8::2"} {
+		if !strings.Contains(known, want) {
+			t.Errorf("no %q in\n%s", want, known)
+		}
+	}
+	command(t, "ip", "link", "delete", "flannel-v6.1")
+	eventually(t, "both routes again", reached)
+	if err := s.client.CoreV1().Nodes().Delete(t.Context(), "two", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "no routes", func() bool {
+		return routed("10.42.1.5") != "flannel.1" && routed("fd00:42:0:1::5") != "flannel-v6.1"
+	})
+	if known := command(t, "bridge", "fdb", "show", "dev", "flannel-v6.1"); strings.Contains(known, "2001:db8::2") {
+		t.Errorf("the node is still in the forwarding table:\n%s", known)
+	}
+}
+
+// changeLinks has more notices of links sent at once than a process fetches that
+// has other work, as when very many pods start: the kernel keeps some hundred for
+// it and drops the others.
+func changeLinks(t *testing.T) {
+	t.Helper()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range 4 {
+		go func() {
+			for ctx.Err() == nil {
+			}
+		}()
+	}
+	var batch strings.Builder
+	for i := range 10000 {
+		fmt.Fprintf(&batch, "link set lo mtu %d\n", 60000+i%2)
+	}
+	file := filepath.Join(t.TempDir(), "batch")
+	if err := os.WriteFile(file, []byte(batch.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "ip", "-batch", file)
 }
 
 func TestHostGateway(t *testing.T) {

@@ -60,9 +60,9 @@ func (c *Component) route(ctx context.Context, plan *plan, peers *peers) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	known := &leases{plan: plan, peers: peers, log: c.log, deviceLost: func() { cancel(errDeviceLost) }}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	known := &leases{plan: plan, peers: peers, log: c.log}
 	be, err := backend.NewManager(ctx, known, ext).GetBackend(plan.conf.BackendType)
 	if err != nil {
 		return fmt.Errorf("start flannel's back end %s: %w", plan.conf.BackendType, err)
@@ -74,19 +74,13 @@ func (c *Component) route(ctx context.Context, plan *plan, peers *peers) error {
 		return fmt.Errorf("start flannel's back end %s on %s: %w", plan.conf.BackendType, ext.IfaceName, err)
 	}
 	c.log.WithField("backend", plan.conf.BackendType).WithField("link", ext.IfaceName).Info("connecting to pods of other nodes")
+	err = c.follow(ctx, plan, known, network)
+	cancel()
 	ended := make(chan struct{})
 	go func() {
-		network.Run(ctx)
 		started.Wait()
 		close(ended)
 	}()
-	select {
-	case <-ctx.Done():
-	case <-ended:
-		if ctx.Err() == nil {
-			return fmt.Errorf("flannel's back end %s ended", plan.conf.BackendType)
-		}
-	}
 	bound := time.NewTimer(routeStop)
 	defer bound.Stop()
 	select {
@@ -94,7 +88,35 @@ func (c *Component) route(ctx context.Context, plan *plan, peers *peers) error {
 	case <-bound.C:
 		c.log.Debug("flannel's back end is still waiting for something; it is left to end by itself")
 	}
-	return context.Cause(ctx)
+	return err
+}
+
+// follow keeps the routes to the other nodes until ctx ends, or it can not go on.
+func (c *Component) follow(ctx context.Context, plan *plan, known *leases, network backend.Network) error {
+	if plan.conf.BackendType == BackendVXLAN {
+		v, err := newVXLAN(plan, c.log)
+		if err != nil {
+			return err
+		}
+		return v.run(ctx, known)
+	}
+	ended := make(chan struct{})
+	go func() {
+		network.Run(ctx)
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		bound := time.NewTimer(routeStop)
+		defer bound.Stop()
+		select {
+		case <-ended:
+		case <-bound.C:
+		}
+		return ctx.Err()
+	}
+	return fmt.Errorf("flannel's back end %s ended", plan.conf.BackendType)
 }
 
 // unusedLinks are the devices of the back ends that are not chosen.
