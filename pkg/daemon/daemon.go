@@ -13,6 +13,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/skiff-k8s/skiff/pkg/activity"
 	"github.com/skiff-k8s/skiff/pkg/component"
 	"github.com/skiff-k8s/skiff/pkg/config"
 	"github.com/skiff-k8s/skiff/pkg/internal/lockfile"
@@ -65,6 +66,8 @@ type Plan struct {
 	// APIComponent and NodeComponent are those whose readiness `skiff status`
 	// gives as the time to a working API and to a node that takes pods.
 	APIComponent, NodeComponent string
+	// Bursts ends what is saved at rest; nil where no requests come.
+	Bursts *activity.Bursts
 	// Handlers answer on the socket of `skiff status`, by their paths.
 	Handlers map[string]http.Handler
 	// Patient says that components may wait for others than this machine, so
@@ -110,8 +113,8 @@ func Run(ctx context.Context, role Role, proc Process) error {
 		options = append(options, component.WithoutReadyTimeout())
 	}
 	group := component.NewGroup(a.observe(logs.Events(logs.For("skiff"))), proc.Start, options...)
-	group.Add(memory.New(group.Ready(), collector, logs.For("memory")))
-	group.Add(processors.New(group.Ready(), os.LookupEnv, logs.For("processors")))
+	group.Add(memory.New(group.Ready(), plan.Bursts.Subscribe(), collector, logs.For("memory")))
+	group.Add(processors.New(group.Ready(), plan.Bursts.Subscribe(), os.LookupEnv, logs.For("processors")))
 	if err := plan.Wire(group, supervise(group, role, plan, proc, logs)); err != nil {
 		return err
 	}

@@ -62,16 +62,17 @@ func Begin(profile string, p Process, log *logrus.Entry) Collector {
 
 type trimmer struct {
 	ready     <-chan struct{}
+	bursts    <-chan struct{}
 	collector Collector
 	log       *logrus.Entry
 }
 
 // New makes the component that ends what only the start needs a few seconds
 // after ready is closed: the collector becomes steady and memory goes back to
-// the system. From then on the collector keeps pace with the work. The
-// component is ready at once.
-func New(ready <-chan struct{}, c Collector, log *logrus.Entry) component.Component {
-	return &trimmer{ready: ready, collector: c, log: log}
+// the system. From then on the collector keeps pace with the work, which what
+// comes from bursts begins. The component is ready at once.
+func New(ready, bursts <-chan struct{}, c Collector, log *logrus.Entry) component.Component {
+	return &trimmer{ready: ready, bursts: bursts, collector: c, log: log}
 }
 
 // Name implements component.Component.
@@ -94,7 +95,7 @@ func (t *trimmer) Run(ctx context.Context, ready func()) error {
 		return nil
 	}
 	if t.collector.rest > 0 {
-		t.collector.keepPace(ctx)
+		t.collector.keepPace(ctx, t.bursts)
 	}
 	<-ctx.Done()
 	return nil

@@ -46,7 +46,7 @@ func TestTheStartsMemoryGoesBack(t *testing.T) {
 		ready, started := make(chan struct{}), make(chan struct{})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- New(ready, Collector{steady: 1000}, quiet()).Run(ctx, func() { close(started) }) }()
+		go func() { ended <- New(ready, nil, Collector{steady: 1000}, quiet()).Run(ctx, func() { close(started) }) }()
 		<-started
 		var s debug.GCStats
 		debug.ReadGCStats(&s)

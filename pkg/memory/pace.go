@@ -34,8 +34,8 @@ func (c Collector) pace(percent int, since time.Duration) int {
 
 // keepPace lets little garbage lie while the process rests, and as much as the
 // profile allows while it works, until ctx ends. It wakes up with the collector
-// only.
-func (c Collector) keepPace(ctx context.Context) {
+// and with bursts only.
+func (c Collector) keepPace(ctx context.Context, bursts <-chan struct{}) {
 	percent, last := c.rest, time.Now()
 	debug.SetGCPercent(percent)
 	collected := make(chan struct{}, 1)
@@ -47,17 +47,20 @@ func (c Collector) keepPace(ctx context.Context) {
 	})
 	defer stop()
 	for {
+		var next int
 		select {
 		case <-ctx.Done():
 			return
+		case <-bursts:
+			next = c.steady
 		case <-collected:
+			next = c.pace(percent, time.Since(last))
 		}
-		now := time.Now()
-		if next := c.pace(percent, now.Sub(last)); next != percent {
+		if next != percent {
 			percent = next
 			debug.SetGCPercent(percent)
 		}
-		last = now
+		last = time.Now()
 	}
 }
 

@@ -41,7 +41,7 @@ func TestTheCollectorKeepsPace(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		Collector{steady: 90, rest: 30}.keepPace(ctx)
+		Collector{steady: 90, rest: 30}.keepPace(ctx, nil)
 	}()
 	await(t, 30)
 	for deadline := time.Now().Add(time.Minute); percentage() != 90; runtime.Gosched() {
@@ -50,6 +50,22 @@ func TestTheCollectorKeepsPace(t *testing.T) {
 			t.Fatalf("percentage %d under load, want 90", percentage())
 		}
 	}
+	cancel()
+	<-ended
+}
+
+func TestABurstIsWorkBeforeTheFirstCollection(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended, bursts := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		Collector{steady: 90, rest: 30}.keepPace(ctx, bursts)
+	}()
+	await(t, 30)
+	bursts <- struct{}{}
+	await(t, 90)
 	cancel()
 	<-ended
 }

@@ -33,6 +33,13 @@ func (p *pace) next() time.Duration {
 	return lookAtWork
 }
 
+// work ends the rest, and reports whether there was one.
+func (p *pace) work() bool {
+	rested := p.resting
+	p.resting, p.looks = false, 0
+	return rested
+}
+
 // see takes in what was used since the look before, and reports whether resting
 // has changed.
 func (p *pace) see(used, passed time.Duration) bool {

@@ -26,15 +26,17 @@ type Lookup func(name string) (string, bool)
 
 type keeper struct {
 	ready  <-chan struct{}
+	bursts <-chan struct{}
 	lookup Lookup
 	log    *logrus.Entry
 }
 
 // New makes the component that begins to watch how much the process does once
-// ready is closed. It is ready at once. With GOMAXPROCS in the environment, or
-// when there is one processor only, it does nothing.
-func New(ready <-chan struct{}, lookup Lookup, log *logrus.Entry) component.Component {
-	return &keeper{ready: ready, lookup: lookup, log: log}
+// ready is closed. It is ready at once. What comes from bursts is work that
+// begins, ahead of a look. With GOMAXPROCS in the environment, or when there is
+// one processor only, it does nothing.
+func New(ready, bursts <-chan struct{}, lookup Lookup, log *logrus.Entry) component.Component {
+	return &keeper{ready: ready, bursts: bursts, lookup: lookup, log: log}
 }
 
 // Name implements component.Component.
@@ -72,6 +74,13 @@ func (k *keeper) keep(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-k.bursts:
+			if p.work() {
+				apply(p.resting)
+				k.log.Debug("Many requests: all processors from now on")
+				timer.Reset(p.next())
+			}
+			continue
 		case <-timer.C:
 		}
 		lastAt, lastUsed := at, used

@@ -33,6 +33,15 @@ func TestPace(t *testing.T) {
 	if !see(busy) || p.resting {
 		t.Error("work did not end the rest")
 	}
+	if p.work() {
+		t.Error("what was at work was woken up")
+	}
+	for range quietLooks {
+		see(1)
+	}
+	if !p.work() || p.resting {
+		t.Error("a burst did not end the rest")
+	}
 }
 
 // TestTheProcessUsesOneProcessorAtRest works and rests in turn.
@@ -41,7 +50,8 @@ func TestTheProcessUsesOneProcessorAtRest(t *testing.T) {
 	// A machine with one processor has one at work, too.
 	runtime.SetDefaultGOMAXPROCS()
 	usual := runtime.GOMAXPROCS(4)
-	stop := run(t, "")
+	bursts := make(chan struct{})
+	stop := run(t, "", bursts)
 	await(t, "at rest", func(n int) bool { return n == 1 })
 	work := make(chan struct{})
 	go func() {
@@ -56,6 +66,9 @@ func TestTheProcessUsesOneProcessorAtRest(t *testing.T) {
 	await(t, "at work", func(n int) bool { return n == usual })
 	close(work)
 	await(t, "at rest again", func(n int) bool { return n == 1 })
+	bursts <- struct{}{}
+	await(t, "with many requests", func(n int) bool { return n == usual })
+	await(t, "after them", func(n int) bool { return n == 1 })
 	stop()
 	await(t, "after the end", func(n int) bool { return n == usual })
 }
@@ -63,20 +76,20 @@ func TestTheProcessUsesOneProcessorAtRest(t *testing.T) {
 func TestWhoSetsTheVariableDecides(t *testing.T) {
 	before := runtime.GOMAXPROCS(3)
 	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
-	run(t, "3")()
+	run(t, "3", nil)()
 	if n := runtime.GOMAXPROCS(0); n != 3 {
 		t.Errorf("%d processors, want the 3 that the variable says", n)
 	}
 }
 
 // run runs the component of a process that is ready until stop is called.
-func run(t *testing.T, value string) (stop func()) {
+func run(t *testing.T, value string, bursts <-chan struct{}) (stop func()) {
 	t.Helper()
 	ready := make(chan struct{})
 	close(ready)
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	c := New(ready, func(string) (string, bool) { return value, value != "" }, logrus.NewEntry(log))
+	c := New(ready, bursts, func(string) (string, bool) { return value, value != "" }, logrus.NewEntry(log))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx, func() {}) }()

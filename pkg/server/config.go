@@ -80,7 +80,7 @@ func (p *parts) apiserver(store datastore, join http.Handler, tunnels *tunnel.Se
 		Single:            !store.shared,
 		Pprof:             p.cfg.EnablePprof,
 		ExtraArgs:         globals.WithoutFeatureGates(p.cfg.APIServer.Extra),
-		Front:             front(p.serverCA, join),
+		Front:             front(p.serverCA, join, p.bursts.Request),
 	}
 	if store.members != nil {
 		c.Forsaken = store.members.Leaderless

@@ -9,10 +9,13 @@ import (
 
 // front answers what has to be open to those who have no credentials yet, has
 // join answer what it is for, and passes everything else to the API server's
-// handler chain.
-func front(serverCA func() []byte, join http.Handler) func(next http.Handler) http.Handler {
+// handler chain. It counts what comes from outside the process, through TLS.
+func front(serverCA func() []byte, join http.Handler, count func()) func(next http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.TLS != nil {
+				count()
+			}
 			switch path := r.URL.Path; {
 			case path == protocol.PathPing:
 				reply(w, r, "text/plain; charset=utf-8", []byte("pong\n"))

@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/skiff-k8s/skiff/pkg/activity"
 	"github.com/skiff-k8s/skiff/pkg/agent"
 	"github.com/skiff-k8s/skiff/pkg/config"
 	"github.com/skiff-k8s/skiff/pkg/embedded"
@@ -39,6 +40,8 @@ type parts struct {
 	// initialCluster are the members of the etcd cluster that this server
 	// joins with this start.
 	initialCluster string
+	// bursts counts requests that come from outside the process.
+	bursts *activity.Bursts
 	// client makes a client of the datastore; wire sets it.
 	client func() (*clientv3.Client, error)
 	// joined says that this start has taken over a cluster's keys.
@@ -58,7 +61,7 @@ type parts struct {
 // prepare binds the port, looks at the host, makes certificates and unpacks
 // helper programs; the last goes on beside the others.
 func prepare(ctx context.Context, cfg config.Server, logs *logging.Logs) (_ *parts, err error) {
-	p := &parts{cfg: cfg, logs: logs, files: pki.ServerFilesOf(cfg.Layout)}
+	p := &parts{cfg: cfg, logs: logs, files: pki.ServerFilesOf(cfg.Layout), bursts: activity.New()}
 	if p.listener, err = listen(cfg.Listener); err != nil {
 		return nil, err
 	}

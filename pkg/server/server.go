@@ -71,6 +71,7 @@ func plan(ctx context.Context, cfg config.Server, logs *logging.Logs) (_ daemon.
 		APIComponent:  apiComponent,
 		NodeComponent: agent.ReadyComponent,
 		Patient:       p.datastoreKind() != config.DatastoreSQLite, // it waits for other machines
+		Bursts:        p.bursts,
 		Handlers:      map[string]http.Handler{snapshot.Path: kept.Handler()},
 		Wire:          func(g *component.Group, status component.Handle) error { return wire(g, status, api, p, kept) },
 	}, nil

@@ -12,7 +12,7 @@ import (
 //
 //	-1 pkg/internal   0 ground   1 data   2 components   3 wiring   4 commands   5 tests
 func layer(dir string) int {
-	ground := []string{"pkg/version", "pkg/layout", "pkg/component", "pkg/procstart", "pkg/proctitle"}
+	ground := []string{"pkg/version", "pkg/layout", "pkg/component", "pkg/procstart", "pkg/proctitle", "pkg/activity"}
 	data := []string{"pkg/config", "pkg/logging", "pkg/token", "pkg/protocol", "pkg/pki", "pkg/bootstrap", "pkg/keyring", "pkg/embedded", "manifests"}
 	wiring := []string{"pkg/server", "pkg/agent", "pkg/daemon"}
 	switch {
@@ -102,7 +102,7 @@ func restricted() []library {
 			"CoreDNS is embedded in pkg/dns"},
 		{"github.com/flannel-io/", []string{"pkg/network"},
 			"flannel is embedded in pkg/network"},
-		{"github.com/k3s-io/kine", []string{"pkg/datastore", "pkg/internal/kineapi"},
+		{"github.com/k3s-io/kine", []string{"pkg/datastore", "pkg/internal/kineapi", "pkg/internal/kinewatch"},
 			"kine is embedded in pkg/datastore"},
 		{"testing", []string{"pkg/internal/nstest"},
 			"a program does not carry its tests: move this to a _test.go file or to a package named ...test"},
