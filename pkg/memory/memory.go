@@ -68,7 +68,7 @@ type trimmer struct {
 }
 
 // New makes the component that ends what only the start needs a few seconds
-// after ready is closed: the collector becomes steady and memory goes back to
+// after ready is closed, or after many requests that came before: the collector becomes steady and memory goes back to
 // the system. From then on the collector keeps pace with the work, which what
 // comes from bursts begins. The component is ready at once.
 func New(ready, bursts <-chan struct{}, c Collector, log *logrus.Entry) component.Component {
@@ -86,14 +86,10 @@ func (t *trimmer) Run(ctx context.Context, ready func()) error {
 	case <-ctx.Done():
 		return nil
 	}
-	timer := time.NewTimer(settle)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		t.trim()
-	case <-ctx.Done():
+	if !t.awaitRest(ctx) {
 		return nil
 	}
+	t.trim()
 	if t.collector.rest > 0 {
 		t.collector.keepPace(ctx, t.bursts)
 	}
@@ -101,11 +97,34 @@ func (t *trimmer) Run(ctx context.Context, ready func()) error {
 	return nil
 }
 
-func (t *trimmer) trim() {
-	begin := time.Now()
+// awaitRest waits until what follows the start is over, and reports whether ctx
+// goes on. Who is busy by then has other uses for the processors than collecting
+// as often as at the start, or looking for memory to give back.
+func (t *trimmer) awaitRest(ctx context.Context) bool {
+	timer := time.NewTimer(settle)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return true
+		case <-t.bursts:
+			t.steady()
+			timer.Reset(settle)
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (t *trimmer) steady() {
 	if t.collector.steady > 0 {
 		debug.SetGCPercent(t.collector.steady)
 	}
+}
+
+func (t *trimmer) trim() {
+	begin := time.Now()
+	t.steady()
 	debug.FreeOSMemory()
 	if err := forgetProgram(); err != nil {
 		t.log.WithError(err).Debug("The program's pages stay in memory")

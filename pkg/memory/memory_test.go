@@ -70,3 +70,40 @@ func TestTheStartsMemoryGoesBack(t *testing.T) {
 		}
 	})
 }
+
+// TestManyRequestsAfterTheStartAreWork has them come before the start's memory
+// has gone back.
+func TestManyRequestsAfterTheStartAreWork(t *testing.T) {
+	before := debug.SetGCPercent(math.MaxInt32)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	synctest.Test(t, func(t *testing.T) {
+		ready, bursts := make(chan struct{}), make(chan struct{})
+		close(ready)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- New(ready, bursts, Collector{steady: 1000}, quiet()).Run(ctx, func() {}) }()
+		var s debug.GCStats
+		debug.ReadGCStats(&s)
+		idle := s.NumGC
+		for range 3 {
+			time.Sleep(settle - time.Second)
+			bursts <- struct{}{}
+		}
+		synctest.Wait()
+		if got := debug.SetGCPercent(math.MaxInt32); got != 1000 {
+			t.Errorf("percentage %d with many requests, want the steady one", got)
+		}
+		if debug.ReadGCStats(&s); s.NumGC != idle {
+			t.Error("memory was looked for while there was work")
+		}
+		time.Sleep(settle)
+		synctest.Wait()
+		if debug.ReadGCStats(&s); s.NumGC == idle {
+			t.Error("nothing was given back after the work")
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
