@@ -22,6 +22,10 @@ const (
 // reopen is the pause before events are asked for again that could not be had.
 const reopen = time.Second
 
+// stalled is how long a read waits for the stream of events: kine gives up a row
+// that does not show up after a second.
+const stalled = 3 * time.Second
+
 // errEnded is a stream of kine's that ended without saying why: its reader was
 // too slow, or the database failed.
 var errEnded = errors.New("kine has ended its stream of events")
@@ -39,6 +43,8 @@ type events struct {
 	log       *logrus.Entry
 	hide      func(error) error
 	compacted atomic.Int64
+	// begin has the stream begin again.
+	begin atomic.Pointer[context.CancelFunc]
 }
 
 var _ kinewatch.Source = (*events)(nil)
@@ -73,6 +79,9 @@ func (e *events) run(ctx context.Context) {
 
 // follow publishes what happens for as long as kine's stream lasts.
 func (e *events) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	e.begin.Store(&cancel)
 	from, err := e.newest(ctx)
 	if err != nil {
 		return err
@@ -131,13 +140,24 @@ func (e *events) newest(ctx context.Context) (int64, error) {
 }
 
 // current is the newest revision that any client may know of. No write with a
-// smaller one will show up any more.
+// smaller one will show up any more, unless the stream stands still: it begins
+// again then, and reads go on.
 func (e *events) current(ctx context.Context) (int64, error) {
 	revision, err := e.newest(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return revision, e.hub.Await(ctx, revision)
+	bound, cancel := context.WithTimeout(ctx, stalled)
+	defer cancel()
+	err = e.hub.Await(bound, revision)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		e.log.Warnf("Revision %d has not been told of within %s: the stream of the database's events begins again", revision, stalled)
+		if begin := e.begin.Load(); begin != nil {
+			(*begin)()
+		}
+		err = nil
+	}
+	return revision, err
 }
 
 // Settle implements kinewatch.Source.
