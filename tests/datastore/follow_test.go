@@ -19,11 +19,13 @@ func TestAListAndTheWatchFromThereHaveEverything(t *testing.T) {
 	each(t, func(t *testing.T, k kind) {
 		c := k.client(t)
 		const writers, writes, followers = 24, 40, 40
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
 		var writing, following errgroup.Group
 		for w := range writers {
 			writing.Go(func() error {
 				for i := range writes {
-					if err := create(t.Context(), c, fmt.Sprintf("/f/%d/%d", w, i)); err != nil {
+					if err := create(ctx, c, fmt.Sprintf("/f/%d/%d", w, i)); err != nil {
 						return err
 					}
 				}
@@ -31,7 +33,7 @@ func TestAListAndTheWatchFromThereHaveEverything(t *testing.T) {
 			})
 		}
 		for range followers {
-			following.Go(func() error { return follow(t.Context(), c, "/f/", writers*writes) })
+			following.Go(func() error { return follow(ctx, c, "/f/", writers*writes) })
 			<-time.After(5 * time.Millisecond) // they join at different points of the load
 		}
 		if err := writing.Wait(); err != nil {
@@ -53,8 +55,6 @@ func create(ctx context.Context, c *kubernetes.Client, key string) error {
 
 // follow returns when it knows of so many keys. Each is created once.
 func follow(ctx context.Context, c *kubernetes.Client, prefix string, keys int) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	list, err := c.Kubernetes.List(ctx, prefix, kubernetes.ListOptions{})
 	if err != nil {
 		return err
@@ -87,11 +87,13 @@ func follow(ctx context.Context, c *kubernetes.Client, prefix string, keys int) 
 func TestWhatFindsNothingKnowsTheNewestRevision(t *testing.T) {
 	each(t, func(t *testing.T, k kind) {
 		c := k.client(t)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
 		var writing errgroup.Group
 		for w := range 24 {
 			writing.Go(func() error {
 				for i := range 40 {
-					if err := nothingAfterAWrite(t.Context(), c, fmt.Sprintf("/n/%d/%d", w, i)); err != nil {
+					if err := nothingAfterAWrite(ctx, c, fmt.Sprintf("/n/%d/%d", w, i)); err != nil {
 						return err
 					}
 				}
